@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use kvrail::{PageLayout, clock, memory};
-use kvrail_node::{Destination, Destinations, GetBatch, Key, Miss, Node, NodeConfig};
+use kvrail_node::{Destination, Destinations, GetBatch, Key, GetMiss, Node, NodeConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::NamedLayout;
@@ -318,13 +318,13 @@ impl Caller {
 }
 
 /// The count that a miss belongs to.
-const fn reason<'a>(failed: &'a mut Failed, miss: &Miss) -> &'a mut u32 {
+const fn reason<'a>(failed: &'a mut Failed, miss: &GetMiss) -> &'a mut u32 {
     match miss {
-        Miss::NoOwner | Miss::NotStored | Miss::Stale(_) | Miss::Restarted { .. } => &mut failed.miss,
-        Miss::NoPool { .. } | Miss::NoSlot { .. } => &mut failed.miss,
-        Miss::Directory(_) => &mut failed.directory,
-        Miss::Deadline => &mut failed.deadline,
-        Miss::Unreachable { .. } | Miss::OwnerLost { .. } => &mut failed.peer_gone,
+        GetMiss::NoOwner | GetMiss::NotStored | GetMiss::Stale(_) | GetMiss::Restarted { .. } => &mut failed.miss,
+        GetMiss::NoPool { .. } | GetMiss::NoSlot { .. } => &mut failed.miss,
+        GetMiss::Directory(_) => &mut failed.directory,
+        GetMiss::Deadline => &mut failed.deadline,
+        GetMiss::Unreachable { .. } | GetMiss::OwnerLost { .. } => &mut failed.peer_gone,
         // `Layout`, `Read`, and what later versions add.
         _ => &mut failed.fault,
     }

@@ -11,18 +11,11 @@ pub(crate) struct Metrics {
     server: kvrail_node::metrics::http::MetricsServer,
 }
 
-/// Serves what `producer` has counted until now. It puts no page after that: what others read from
-/// it one-sidedly it does not see.
+/// Serves what the producer's node counts. What others read from it one-sidedly it does not see.
 #[cfg(feature = "metrics")]
 pub(crate) fn serve_metrics(address: SocketAddr, producer: &Producer) -> anyhow::Result<Metrics> {
-    use kvrail_node::metrics::{NodeMetrics, http::MetricsServer};
-    let metrics = NodeMetrics::default();
-    for pool in producer.node.statistics().pools {
-        let page_bytes = pool.page_bytes / u64::from(pool.pages.max(1));
-        (0..pool.puts).for_each(|_| metrics.put(page_bytes));
-        metrics.pool(pool.slots.into(), pool.pages.into());
-    }
-    Ok(Metrics { server: MetricsServer::start(address, metrics.into())? })
+    let metrics = std::sync::Arc::clone(producer.node.metrics());
+    Ok(Metrics { server: kvrail_node::metrics::http::MetricsServer::start(address, metrics)? })
 }
 
 #[cfg(feature = "metrics")]

@@ -109,6 +109,16 @@ impl Announcer {
         AnnouncerStatistics { pending, ..self.shared.told().statistics.clone() }
     }
 
+    /// Its numbers, for as long as it is there; zeros after that.
+    pub(crate) fn statistics_source(&self) -> impl Fn() -> AnnouncerStatistics + Send + Sync + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            let Some(shared) = shared.upgrade() else { return AnnouncerStatistics::default() };
+            let pending = shared.pending();
+            AnnouncerStatistics { pending, ..shared.told().statistics.clone() }
+        }
+    }
+
     /// Withdraws all records, and ends the thread.
     ///
     /// # Errors

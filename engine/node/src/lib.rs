@@ -34,7 +34,7 @@ pub use get::{
     Destination, Destinations, GetBatch, GetCounts, GetHandle, GetStatistics, GotPage, ReadDriver,
 };
 pub use key::{Key, PageKeyError, KeySpace, Namespace};
-pub use miss::{FoundIn, Hit, Miss};
+pub use miss::{FoundIn, Hit, GetMiss};
 pub use node::{Node, NodeConfig, NodeError, NodeStatistics, Presence, RegisterError};
 pub use pool::{
     EnginePool, EngineSlotError, LocalRead, OpenPoolError, OverwriteGuard, PagePool, Pin, PlaceGuard,

@@ -44,7 +44,7 @@ impl FoundIn {
 /// one. The bytes of the destination are unspecified.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Miss {
+pub enum GetMiss {
     /// No owner of the key is known.
     #[error("no owner of the key is known")]
     NoOwner,
@@ -129,7 +129,7 @@ fn text(error: Option<&DirectoryError>) -> String {
     error.map(ToString::to_string).unwrap_or_default()
 }
 
-impl Miss {
+impl GetMiss {
     /// How many reasons there are.
     pub const REASONS: usize = 16;
 
@@ -174,8 +174,8 @@ impl Miss {
     }
 }
 
-/// The labels of all reasons, by [`Miss::reason`].
-pub const LABELS: [&str; Miss::REASONS] = [
+/// The labels of all reasons, by [`GetMiss::reason`].
+pub const LABELS: [&str; GetMiss::REASONS] = [
     "no_owner",
     "not_stored",
     "directory",

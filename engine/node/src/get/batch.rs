@@ -12,7 +12,8 @@ use super::destination::Destination;
 use super::request::{Progress, Reply, Request, Times};
 use super::shared::Shared;
 use crate::key::Key;
-use crate::miss::{FoundIn, Hit, Miss};
+use crate::metrics::{SlowRequest, TimeSpent};
+use crate::miss::{FoundIn, Hit, GetMiss};
 
 /// How long after its deadline a request that has not come back is given up: its reader is stopped,
 /// or is not driven.
@@ -54,7 +55,7 @@ pub struct GotPage {
     /// [`Destinations`](crate::Destinations) when nothing writes any more.
     pub destination: Option<Destination>,
     /// Whether the page is in the destination, and why not.
-    pub result: Result<Hit, Miss>,
+    pub result: Result<Hit, GetMiss>,
 }
 
 /// How many keys of a batch are hits and misses.
@@ -109,7 +110,7 @@ impl GetBatch {
 
     /// What became of key number `index`; `None` if there is no such key, or it was not got yet.
     #[must_use]
-    pub fn result(&self, index: usize) -> Option<Result<Hit, &Miss>> {
+    pub fn result(&self, index: usize) -> Option<Result<Hit, &GetMiss>> {
         let request = self.known()?;
         match request.pages.get(index)?.progress {
             Progress::Hit(found) => Some(Ok(Hit { found })),
@@ -119,7 +120,7 @@ impl GetBatch {
     }
 
     /// What became of the keys, in their order, without taking the destinations.
-    pub fn results(&self) -> impl Iterator<Item = Result<Hit, &Miss>> {
+    pub fn results(&self) -> impl Iterator<Item = Result<Hit, &GetMiss>> {
         (0..self.len()).filter_map(|index| self.result(index))
     }
 
@@ -130,7 +131,7 @@ impl GetBatch {
     }
 
     /// Takes the keys out, with destinations and results, so that the batch is empty. A key that
-    /// was not got yet is a miss ([`Miss::Deadline`]).
+    /// was not got yet is a miss ([`GetMiss::Deadline`]).
     pub fn take_pages(&mut self) -> impl Iterator<Item = GotPage> {
         let request = self.request();
         let misses = &request.misses;
@@ -138,9 +139,9 @@ impl GetBatch {
             let result = match page.progress {
                 Progress::Hit(found) => Ok(Hit { found }),
                 Progress::Missed(number) => {
-                    Err(misses.get(number as usize).cloned().unwrap_or(Miss::Deadline))
+                    Err(misses.get(number as usize).cloned().unwrap_or(GetMiss::Deadline))
                 }
-                _ => Err(Miss::Deadline),
+                _ => Err(GetMiss::Deadline),
             };
             GotPage { index, destination: page.destination, result }
         })
@@ -201,21 +202,30 @@ pub(crate) fn wait_for(reply: &Reply, deadline: Time) -> Option<Box<Request>> {
 pub(crate) fn finish(shared: &Shared, request: &mut Request) -> GetCounts {
     request.settle_groups();
     let (mut own, mut cache, mut directory) = (0, 0, 0);
-    let mut misses = [0_u64; Miss::REASONS];
-    let mut missed = 0;
+    let mut misses = [0_u64; GetMiss::REASONS];
+    let (mut missed, mut bytes) = (0, 0);
     for page in &request.pages {
         match page.progress {
             Progress::Hit(FoundIn::OwnPool) => own += 1,
-            Progress::Hit(FoundIn::Cache) => cache += 1,
-            Progress::Hit(FoundIn::Directory) => directory += 1,
+            Progress::Hit(found) => {
+                if found == FoundIn::Cache {
+                    cache += 1;
+                } else {
+                    directory += 1;
+                }
+                bytes += page.destination.as_ref().map_or(0, |to| u64::from(to.layout().page_bytes()));
+            }
             Progress::Missed(number) => {
-                let why = request.misses.get(number as usize);
-                misses[why.map_or(0, Miss::reason)] += 1;
+                if let Some(why) = request.misses.get(number as usize) {
+                    misses[why.reason()] += 1;
+                    shared.metrics.miss(why.into());
+                }
                 missed += 1;
             }
             _ => missed += 1,
         }
     }
+    count(shared, request, own, cache + directory, bytes);
     let counters = &shared.counters;
     add(&counters.gets, 1);
     add(&counters.own_pool, own);
@@ -224,31 +234,42 @@ pub(crate) fn finish(shared: &Shared, request: &mut Request) -> GetCounts {
     if missed > 0 {
         counters.misses.iter().zip(misses).for_each(|(counter, more)| add(counter, more));
     }
-    if shared.slow.0 > 0 {
-        report_slow(shared, request, missed);
-    }
+    report_slow(shared, request, missed, bytes);
     GetCounts { hits: (own + cache + directory) as usize, misses: missed }
 }
 
-/// Logs a request that took long, and where the time went.
-fn report_slow(shared: &Shared, request: &Request, misses: usize) {
-    let now = clock::now();
-    let Times { began, queued, taken, directory } = request.times;
-    let total = now.since(began).0;
-    if total < shared.slow.0 {
+/// Counts a request for Prometheus: a few additions for a batch, whatever its pages.
+fn count(shared: &Shared, request: &Request, own: u64, read: u64, bytes: u64) {
+    let metrics = &shared.metrics;
+    metrics.get(request.pages.len() as u64);
+    if own > 0 {
+        metrics.local_hits(own);
+    }
+    if read > 0 {
+        metrics.hits(read, bytes, clock::now().since(request.times.taken).0);
+    }
+}
+
+/// Logs a request that took long, and where its time went.
+fn report_slow(shared: &Shared, request: &Request, misses: usize, bytes: u64) {
+    if !shared.slow.is_on() {
         return;
     }
-    let micros = |nanos: u64| nanos / 1_000;
-    let (queue, read) = (taken.since(queued).0, now.since(taken.max(began)).0);
-    tracing::warn!(
-        keys = request.pages.len(),
-        misses,
-        total_us = micros(total),
-        directory_us = micros(directory),
-        queue_us = micros(queue),
-        read_and_validate_us = if taken == Time::ZERO { 0 } else { micros(read) },
-        "a slow get"
-    );
+    let Times { queued, taken, connected, directory, .. } = request.times;
+    let (nanos, since) = (std::time::Duration::from_nanos, |to: Time, from: Time| to.since(from).0);
+    let now = clock::now();
+    let reading = taken.max(connected);
+    let spent = TimeSpent {
+        queue: nanos(since(taken, queued)),
+        directory: nanos(directory),
+        connect: nanos(since(connected, taken)),
+        read: nanos(if reading == Time::ZERO { 0 } else { since(now, reading) }),
+    };
+    let pages = u32::try_from(request.pages.len()).unwrap_or(u32::MAX);
+    let misses = u32::try_from(misses).unwrap_or(u32::MAX);
+    if shared.slow.request(&SlowRequest { pages, misses, bytes }, &spent) {
+        shared.metrics.slow_request();
+    }
 }
 
 /// A `get` that is under way: [`Node::begin_get`](crate::Node::begin_get). Dropping it gives it up:
@@ -271,7 +292,7 @@ impl GetHandle {
                 self.finished(request);
             } else if clock::now() >= self.deadline + GRACE {
                 reply.abandon();
-                self.finished(Box::new(Request::lost(self.keys, &Miss::Deadline)));
+                self.finished(Box::new(Request::lost(self.keys, &GetMiss::Deadline)));
             }
         }
         self.done.is_some()

@@ -64,8 +64,7 @@ impl RecordCache {
     }
 
     /// Whether it can hold a record.
-    #[cfg(test)]
-    const fn is_on(&self) -> bool {
+    pub(crate) const fn is_on(&self) -> bool {
         !self.buckets.is_empty()
     }
 

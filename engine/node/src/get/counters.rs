@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::miss::Miss;
+use crate::miss::GetMiss;
 
 /// Counters of the GET path. Each is added to once for a batch.
 #[derive(Debug, Default)]
@@ -11,7 +11,7 @@ pub(crate) struct Counters {
     pub(crate) own_pool: AtomicU64,
     pub(crate) cache: AtomicU64,
     pub(crate) directory: AtomicU64,
-    pub(crate) misses: [AtomicU64; Miss::REASONS],
+    pub(crate) misses: [AtomicU64; GetMiss::REASONS],
     pub(crate) look_ups: AtomicU64,
     pub(crate) keys_looked_up: AtomicU64,
     pub(crate) renewed: AtomicU64,
@@ -37,8 +37,8 @@ pub struct GetStatistics {
     pub hits_cache: u64,
     /// Pages whose owner the directory named.
     pub hits_directory: u64,
-    /// Misses by [`Miss::reason`]; [`LABELS`](crate::miss::LABELS) has their names.
-    pub misses: [u64; Miss::REASONS],
+    /// Misses by [`GetMiss::reason`]; [`LABELS`](crate::miss::LABELS) has their names.
+    pub misses: [u64; GetMiss::REASONS],
     /// Look-ups in the directory, each for a batch of keys.
     pub look_ups: u64,
     /// Keys that were looked up.

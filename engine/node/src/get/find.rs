@@ -13,7 +13,7 @@ use super::counters::add;
 use super::request::{LookUpRoom, Progress, Request};
 use super::shared::Shared;
 use crate::key::Key;
-use crate::miss::{FoundIn, Miss};
+use crate::miss::{FoundIn, GetMiss};
 use crate::pool::PagePool;
 use crate::record::Record;
 
@@ -25,11 +25,11 @@ pub(crate) fn find_near(
     request: &mut Request,
     now: Time,
 ) -> bool {
-    let mut ask = false;
+    let (mut cached, mut uncached) = (0, 0);
     for number in 0..request.pages.len() {
         let page = &mut request.pages[number];
         let Some(destination) = page.destination.as_mut().filter(|to| to.home().node == shared.node) else {
-            request.miss(number, Miss::Destination);
+            request.miss(number, GetMiss::Destination);
             continue;
         };
         if !pools.is_empty() && destination.home().access == Access::Host {
@@ -46,12 +46,16 @@ pub(crate) fn find_near(
             let first = request.records.len() as u32;
             request.records.push(record);
             request.want(number, (first, first + 1), FoundIn::Cache);
+            cached += 1;
         } else {
             page.progress = Progress::LookUp;
-            ask = true;
+            uncached += 1;
         }
     }
-    ask
+    if shared.cache.is_on() {
+        shared.metrics.cached(cached, uncached);
+    }
+    uncached > 0
 }
 
 /// The deadline on the clock of the standard library, which directories use.
@@ -73,21 +77,27 @@ pub(crate) fn look_up(shared: &Shared, request: &mut Request) {
     let began = clock::now();
     match &shared.directory {
         _ if room.tags.is_empty() => {}
-        None => room.pages.iter().for_each(|&page| request.miss(page as usize, Miss::NotStored)),
+        None => room.pages.iter().for_each(|&page| request.miss(page as usize, GetMiss::NotStored)),
         Some(_) if began >= request.deadline => {
-            room.pages.iter().for_each(|&page| request.miss(page as usize, Miss::Deadline));
+            room.pages.iter().for_each(|&page| request.miss(page as usize, GetMiss::Deadline));
         }
         Some(directory) => {
             add(&shared.counters.look_ups, 1);
             add(&shared.counters.keys_looked_up, room.tags.len() as u64);
             let deadline = instant(request.deadline);
             directory.look_up(&room.tags, deadline, &mut room.found);
+            count_look_up(shared, &room, clock::now().since(began).0);
             learn_owners(shared, &mut room, deadline);
             take_answers(shared, request, &room);
         }
     }
     request.times.directory += clock::now().since(began).0;
     request.look_up = room;
+}
+
+fn count_look_up(shared: &Shared, room: &LookUpRoom, nanos: u64) {
+    let unanswered = (0..room.tags.len()).filter(|&key| key >= room.found.len() || room.found.records(key).is_err());
+    shared.metrics.look_up(room.tags.len() as u64, unanswered.count() as u64, nanos);
 }
 
 /// Learns where the owners are that the node does not know yet.
@@ -124,7 +134,7 @@ fn take_answers(shared: &Shared, request: &mut Request, room: &LookUpRoom) {
         let records = match answer {
             Ok(records) => records,
             Err(why) => {
-                request.miss(number, Miss::Directory(why.map(|why| Arc::new(why.clone()))));
+                request.miss(number, GetMiss::Directory(why.map(|why| Arc::new(why.clone()))));
                 continue;
             }
         };
@@ -138,7 +148,7 @@ fn take_answers(shared: &Shared, request: &mut Request, room: &LookUpRoom) {
         request.records.extend(records.iter().filter(usable));
         let behind = request.records.len();
         if behind == first {
-            request.miss(number, Miss::NoOwner);
+            request.miss(number, GetMiss::NoOwner);
             continue;
         }
         if behind > first + 1 {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::destination::Registration;
 use super::request::Request;
-use crate::miss::Miss;
+use crate::miss::GetMiss;
 
 /// The most requests that wait for one reader.
 pub(crate) const MAX_WAITING: usize = 8_192;
@@ -54,13 +54,13 @@ impl DriverLink {
     /// misses and it comes back.
     pub(crate) fn send(&self, mut request: Box<Request>) -> Result<(), Box<Request>> {
         if self.is_stopping() {
-            return Err(refused(request, &Miss::Stopped));
+            return Err(refused(request, &GetMiss::Stopped));
         }
         request.sent = request.unsettled;
         self.load.fetch_add(request.sent as usize, Ordering::Relaxed);
         if let Err(request) = self.requests.push(request) {
             self.came_back(request.sent);
-            return Err(refused(request, &Miss::Busy { limit: MAX_WAITING }));
+            return Err(refused(request, &GetMiss::Busy { limit: MAX_WAITING }));
         }
         self.wake.request();
         // A driver that stopped meanwhile has looked for requests for the last time before or
@@ -74,7 +74,7 @@ impl DriverLink {
     /// Gives all waiting requests back, as the driver is stopping.
     pub(crate) fn refuse_all(&self) {
         while let Some(request) = self.requests.pop() {
-            refused(request, &Miss::Stopped).deliver();
+            refused(request, &GetMiss::Stopped).deliver();
         }
         self.has_commands.store(false, Ordering::Relaxed);
         // A thread that waits for an answer learns that its sender is gone.
@@ -152,12 +152,12 @@ impl DriverLinks {
         let links = (0..self.links.len()).map(|n| &self.links[(first.wrapping_add(n)) % self.links.len()]);
         match links.min_by_key(|link| link.load()) {
             Some(link) => link.send(request),
-            None => Err(refused(request, &Miss::Stopped)),
+            None => Err(refused(request, &GetMiss::Stopped)),
         }
     }
 }
 
-fn refused(mut request: Box<Request>, why: &Miss) -> Box<Request> {
+fn refused(mut request: Box<Request>, why: &GetMiss) -> Box<Request> {
     request.miss_rest(why);
     request.unsettled = 0;
     request

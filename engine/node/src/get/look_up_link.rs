@@ -7,7 +7,7 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::sync::{Parker, Unparker};
 
 use super::request::Request;
-use crate::miss::Miss;
+use crate::miss::GetMiss;
 
 /// The most requests that wait for a look-up.
 const MAX_WAITING: usize = 4_096;
@@ -30,10 +30,10 @@ impl LookUpLink {
     /// Sends a request. If it cannot go, its open keys are misses and it is delivered.
     pub(crate) fn send(&self, request: Box<Request>) {
         if self.is_stopping() {
-            return refuse(request, &Miss::Stopped);
+            return refuse(request, &GetMiss::Stopped);
         }
         if let Err(request) = self.requests.push(request) {
-            return refuse(request, &Miss::Busy { limit: MAX_WAITING });
+            return refuse(request, &GetMiss::Busy { limit: MAX_WAITING });
         }
         self.unparker.unpark();
         if self.is_stopping() {
@@ -56,12 +56,12 @@ impl LookUpLink {
 
     pub(crate) fn refuse_all(&self) {
         while let Some(request) = self.next() {
-            refuse(request, &Miss::Stopped);
+            refuse(request, &GetMiss::Stopped);
         }
     }
 }
 
-fn refuse(mut request: Box<Request>, why: &Miss) {
+fn refuse(mut request: Box<Request>, why: &GetMiss) {
     request.miss_rest(why);
     request.deliver();
 }

@@ -11,7 +11,7 @@ use kvrail_core::time::Time;
 
 use super::destination::Destination;
 use crate::directory::Found;
-use crate::miss::{FoundIn, Miss};
+use crate::miss::{FoundIn, GetMiss};
 use crate::record::Record;
 
 /// How far a key has come.
@@ -92,7 +92,7 @@ pub(crate) enum Route {
 pub(crate) struct Request {
     pub(crate) pages: Vec<Wanted>,
     pub(crate) records: Vec<Record>,
-    pub(crate) misses: Vec<Miss>,
+    pub(crate) misses: Vec<GetMiss>,
     pub(crate) deadline: Time,
     /// Pages that are with the reader and not settled.
     pub(crate) unsettled: u32,
@@ -119,12 +119,12 @@ pub(crate) struct LookUpRoom {
 /// Where the time of a request went.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Times {
-    /// When the caller began it.
-    pub(crate) began: Time,
     /// When it went into the queue of a reader.
     pub(crate) queued: Time,
     /// When the reader took it.
     pub(crate) taken: Time,
+    /// When the last owner that it waited for was connected.
+    pub(crate) connected: Time,
     /// Nanoseconds in look-ups.
     pub(crate) directory: u64,
 }
@@ -147,7 +147,7 @@ impl Request {
     }
 
     /// A request of `keys` keys that was lost to its caller: all are misses.
-    pub(crate) fn lost(keys: usize, why: &Miss) -> Self {
+    pub(crate) fn lost(keys: usize, why: &GetMiss) -> Self {
         let mut request = Self::new(keys);
         for _ in 0..keys {
             request.pages.push(Wanted::new(KeyTag(0), None, false));
@@ -163,12 +163,12 @@ impl Request {
     }
 
     /// Makes it ready for a new run, with all keys as they were added.
-    pub(crate) fn begin(&mut self, now: Time, deadline: Time) {
+    pub(crate) fn begin(&mut self, deadline: Time) {
         self.records.clear();
         self.misses.clear();
         self.deadline = deadline;
         self.unsettled = 0;
-        self.times = Times { began: now, ..Times::default() };
+        self.times = Times::default();
         for page in &mut self.pages {
             page.progress = Progress::New;
             page.looked_up = false;
@@ -176,14 +176,14 @@ impl Request {
     }
 
     /// Settles a page as a miss.
-    pub(crate) fn miss(&mut self, page: usize, why: Miss) {
+    pub(crate) fn miss(&mut self, page: usize, why: GetMiss) {
         let number = self.misses.len() as u32;
         self.misses.push(why);
         self.pages[page].progress = Progress::Missed(number);
     }
 
     /// Settles every page that is not settled as a miss.
-    pub(crate) fn miss_rest(&mut self, why: &Miss) {
+    pub(crate) fn miss_rest(&mut self, why: &GetMiss) {
         for page in 0..self.pages.len() {
             if !self.pages[page].is_settled() {
                 self.miss(page, why.clone());
@@ -239,7 +239,7 @@ impl Request {
             }
             for page in group {
                 if hit(&self.pages[page]) {
-                    self.miss(page, Miss::Group);
+                    self.miss(page, GetMiss::Group);
                 }
             }
         }

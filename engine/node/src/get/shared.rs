@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use kvrail::session::Epoch;
 use kvrail::{NodeName, PageLayout, PeerKeys};
-use kvrail_core::time::Nanos;
 
 use super::cache::RecordCache;
 use super::counters::Counters;
 use super::look_up_link::LookUpLink;
 use super::owners::OwnerBook;
 use crate::directory::Directory;
+use crate::metrics::{NodeMetrics, SlowLog};
 
 /// What all threads of a node's GET path share.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub(crate) struct Shared {
     pub(crate) owners: OwnerBook,
     pub(crate) counters: Counters,
     pub(crate) look_ups: LookUpLink,
-    /// Gets that take as long or longer are logged; 0: none is.
-    pub(crate) slow: Nanos,
+    pub(crate) metrics: Arc<NodeMetrics>,
+    pub(crate) slow: SlowLog,
     /// Pages with which a batch of READs is full enough to go.
     pub(crate) batch_pages: usize,
     /// Whether pages are read without validation, by which wrong ones are given out: for tests.

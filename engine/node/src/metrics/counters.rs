@@ -117,10 +117,10 @@ impl Histogram {
         Self { buckets: zeros(), nanos: AtomicU64::new(0) }
     }
 
-    fn add(&self, nanos: u64) {
+    fn add(&self, nanos: u64, times: u64) {
         let place = BUCKETS.partition_point(|&bound| bound < nanos);
-        self.buckets[place].fetch_add(1, Ordering::Relaxed);
-        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.buckets[place].fetch_add(times, Ordering::Relaxed);
+        self.nanos.fetch_add(nanos.saturating_mul(times), Ordering::Relaxed);
     }
 
     fn add_to(&self, sum: &mut HistogramCounts) {
@@ -189,11 +189,11 @@ impl Stripes {
     }
 
     pub(crate) fn look_up_took(&self, nanos: u64) {
-        self.own().look_ups.add(nanos);
+        self.own().look_ups.add(nanos, 1);
     }
 
-    pub(crate) fn read_took(&self, nanos: u64) {
-        self.own().reads.add(nanos);
+    pub(crate) fn reads_took(&self, nanos: u64, pages: u64) {
+        self.own().reads.add(nanos, pages);
     }
 
     pub(crate) fn counter(&self, counter: Counter) -> u64 {

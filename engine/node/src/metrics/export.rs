@@ -52,11 +52,11 @@ impl Collector for NodeCollector {
         let reason = |&reason: &MissReason| (label("reason", reason.name()), metrics.misses(reason));
         let rows = MissReason::ALL.iter().map(reason);
         to.counters("kvrail_misses", "Pages that were not served, by reason", rows)?;
-        let (pages, used) = metrics.pool_pages();
-        to.gauge("kvrail_pool_pages", "Pages for which the own pool has places", pages)?;
-        to.gauge("kvrail_pool_pages_used", "Pages that the own pool holds", used)?;
+        let pools = metrics.pools();
+        to.gauge("kvrail_pool_pages", "Pages for which the own pool has places", pools.places)?;
+        to.gauge("kvrail_pool_pages_used", "Pages that the own pool holds", pools.places_used)?;
         let help = "Announcements and withdrawals that wait to be sent to the directory";
-        to.gauge("kvrail_announcements_pending", help, metrics.pending())?;
+        to.gauge("kvrail_announcements_pending", help, pools.announcements_pending)?;
         let help = "How long look-ups in the directory took";
         to.histogram("kvrail_look_up_seconds", help, &metrics.look_up_times())?;
         let help = "How long pages took from the submission of their batch until they were found to be right";

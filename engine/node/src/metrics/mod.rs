@@ -21,7 +21,7 @@ mod reasons;
 mod slow;
 
 pub use counters::{BUCKETS, Counter, HistogramCounts};
-pub use node::{NodeMetrics, PEER_ROWS};
+pub use node::{NodeMetrics, PEER_ROWS, PoolCounts};
 pub use peers::{OTHER_PEERS, PeerCounts, PeerMetrics};
 pub use rails::{RailCounts, RailGauges};
 pub use reasons::MissReason;

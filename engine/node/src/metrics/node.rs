@@ -1,6 +1,6 @@
 //! The counters of one node.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::counters::{Counter, HistogramCounts, Stripes};
@@ -11,13 +11,41 @@ use super::reasons::MissReason;
 /// How many peers have a row of their own unless the configuration says otherwise.
 pub const PEER_ROWS: usize = 64;
 
+type Source = Box<dyn Fn(&mut PoolCounts) + Send + Sync>;
+
+/// What pools and their announcer count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a source adds to its fields")]
+pub struct PoolCounts {
+    /// Places for pages.
+    pub places: u64,
+    /// Of these, places that hold a page.
+    pub places_used: u64,
+    /// Pages that were put.
+    pub puts: u64,
+    /// Bytes of these pages.
+    pub put_bytes: u64,
+    /// Pages for which no place was free.
+    pub puts_refused: u64,
+    /// Pages that made room for others.
+    pub evictions: u64,
+    /// Records that were announced to the directory.
+    pub announced: u64,
+    /// Records that were withdrawn from it.
+    pub withdrawn: u64,
+    /// Calls to it that failed.
+    pub announce_errors: u64,
+    /// How often it had lost the records.
+    pub records_lost: u64,
+    /// Announcements and withdrawals that wait to be sent.
+    pub announcements_pending: u64,
+}
+
 /// What one node counts.
-#[derive(Debug)]
 pub struct NodeMetrics {
     stripes: Stripes,
-    pool_pages: AtomicU64,
-    pool_pages_used: AtomicU64,
-    announcements_pending: AtomicU64,
+    /// Locked when a node starts and when the numbers are shown.
+    sources: Mutex<Vec<Source>>,
     peers: PeerTable,
     /// Locked when a reader starts and when the numbers are shown, never on the data path. A
     /// reader that has stopped no longer counts.
@@ -36,60 +64,36 @@ impl NodeMetrics {
     pub fn new(peer_rows: usize) -> Self {
         Self {
             stripes: Stripes::new(),
-            pool_pages: AtomicU64::new(0),
-            pool_pages_used: AtomicU64::new(0),
-            announcements_pending: AtomicU64::new(0),
+            sources: Mutex::default(),
             peers: PeerTable::new(peer_rows),
             rails: Mutex::default(),
         }
     }
 
-    /// `pages` pages were asked for. Each is a [hit](Self::hit), a [local hit](Self::local_hit) or
-    /// a [miss](Self::miss) later.
+    /// `pages` pages were asked for. Each is one of the [hits](Self::hits), of the
+    /// [local hits](Self::local_hits), or a [miss](Self::miss) later.
     pub fn get(&self, pages: u64) {
         self.stripes.add(Counter::Gets, pages);
     }
 
-    /// A page of `bytes` bytes was read from a peer and is right; `nanos` after the first READ of
-    /// its batch was submitted.
-    pub fn hit(&self, bytes: u64, nanos: u64) {
-        self.stripes.add(Counter::Hits, 1);
-        self.stripes.add(Counter::ReadPages, 1);
+    /// `pages` pages of `bytes` bytes in all were read from peers and are right; `nanos` after a
+    /// reader took their request.
+    pub fn hits(&self, pages: u64, bytes: u64, nanos: u64) {
+        self.stripes.add(Counter::Hits, pages);
+        self.stripes.add(Counter::ReadPages, pages);
         self.stripes.add(Counter::ReadBytes, bytes);
-        self.stripes.read_took(nanos);
+        self.stripes.reads_took(nanos, pages);
     }
 
-    /// A page was served from the own pool.
-    pub fn local_hit(&self) {
-        self.stripes.add(Counter::Hits, 1);
-        self.stripes.add(Counter::LocalHits, 1);
+    /// `pages` pages were served from the own pools.
+    pub fn local_hits(&self, pages: u64) {
+        self.stripes.add(Counter::Hits, pages);
+        self.stripes.add(Counter::LocalHits, pages);
     }
 
     /// A page was not served.
     pub fn miss(&self, reason: MissReason) {
         self.stripes.miss(reason);
-    }
-
-    /// A page of `bytes` bytes was put into the own pool.
-    pub fn put(&self, bytes: u64) {
-        self.stripes.add(Counter::Puts, 1);
-        self.stripes.add(Counter::PutBytes, bytes);
-    }
-
-    /// A page was not put: the pool had no place for it.
-    pub fn put_refused(&self) {
-        self.stripes.add(Counter::PutsRefused, 1);
-    }
-
-    /// `pages` pages left the pool for others.
-    pub fn evicted(&self, pages: u64) {
-        self.stripes.add(Counter::Evictions, pages);
-    }
-
-    /// The pool has places for `pages` pages, and `used` of them hold one.
-    pub fn pool(&self, pages: u64, used: u64) {
-        self.pool_pages.store(pages, Ordering::Relaxed);
-        self.pool_pages_used.store(used, Ordering::Relaxed);
     }
 
     /// The directory was asked for `keys` keys, of which it did not answer `unanswered`, and that
@@ -107,34 +111,24 @@ impl NodeMetrics {
         self.stripes.add(Counter::CacheMisses, misses);
     }
 
-    /// A cached record named a page that its owner no longer had.
-    pub fn cache_stale(&self) {
-        self.stripes.add(Counter::CacheStale, 1);
+    /// `records` cached records named pages that their owners no longer had.
+    pub fn cache_stale(&self, records: u64) {
+        self.stripes.add(Counter::CacheStale, records);
     }
 
-    /// `records` records were announced to the directory.
-    pub fn announced(&self, records: u64) {
-        self.stripes.add(Counter::Announced, records);
+    /// Adds a source of numbers that pools and their announcer count themselves: it is called
+    /// whenever the numbers are shown, and adds its own to those of the other sources.
+    pub fn add_source(&self, source: impl Fn(&mut PoolCounts) + Send + Sync + 'static) {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
     }
 
-    /// `records` records were withdrawn from the directory.
-    pub fn withdrawn(&self, records: u64) {
-        self.stripes.add(Counter::Withdrawn, records);
-    }
-
-    /// Announcing, withdrawing or renewing failed.
-    pub fn announce_failed(&self) {
-        self.stripes.add(Counter::AnnounceErrors, 1);
-    }
-
-    /// So many announcements and withdrawals wait to be sent.
-    pub fn announcements_pending(&self, pending: u64) {
-        self.announcements_pending.store(pending, Ordering::Relaxed);
-    }
-
-    /// The directory has lost this node's records.
-    pub fn records_lost(&self) {
-        self.stripes.add(Counter::RecordsLost, 1);
+    /// What the pools and their announcer have counted.
+    #[must_use]
+    pub fn pools(&self) -> PoolCounts {
+        let mut counts = PoolCounts::default();
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.iter().for_each(|source| source(&mut counts));
+        counts
     }
 
     /// A request was slow ([`SlowLog::request`](super::SlowLog::request)).
@@ -164,7 +158,17 @@ impl NodeMetrics {
     /// The value of a counter.
     #[must_use]
     pub fn counter(&self, counter: Counter) -> u64 {
-        self.stripes.counter(counter)
+        match counter {
+            Counter::Puts => self.pools().puts,
+            Counter::PutBytes => self.pools().put_bytes,
+            Counter::PutsRefused => self.pools().puts_refused,
+            Counter::Evictions => self.pools().evictions,
+            Counter::Announced => self.pools().announced,
+            Counter::Withdrawn => self.pools().withdrawn,
+            Counter::AnnounceErrors => self.pools().announce_errors,
+            Counter::RecordsLost => self.pools().records_lost,
+            other => self.stripes.counter(other),
+        }
     }
 
     /// How many pages were not served for this reason.
@@ -185,18 +189,6 @@ impl NodeMetrics {
         self.stripes.reads()
     }
 
-    /// The places of the pool, and how many of them hold a page.
-    #[must_use]
-    pub fn pool_pages(&self) -> (u64, u64) {
-        (self.pool_pages.load(Ordering::Relaxed), self.pool_pages_used.load(Ordering::Relaxed))
-    }
-
-    /// How many announcements and withdrawals wait to be sent.
-    #[must_use]
-    pub fn pending(&self) -> u64 {
-        self.announcements_pending.load(Ordering::Relaxed)
-    }
-
     /// What was read from each peer, the row of [`OTHER_PEERS`](super::OTHER_PEERS) last.
     #[must_use]
     pub fn peer_counts(&self) -> Vec<(Box<str>, PeerCounts)> {
@@ -208,5 +200,11 @@ impl NodeMetrics {
     pub fn rail_counts(&self) -> Vec<RailCounts> {
         let rails = self.rails.lock().unwrap_or_else(PoisonError::into_inner);
         rails.iter().filter_map(Weak::upgrade).flat_map(|reader| reader.counts()).collect()
+    }
+}
+
+impl fmt::Debug for NodeMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeMetrics").field("stripes", &self.stripes).finish_non_exhaustive()
     }
 }

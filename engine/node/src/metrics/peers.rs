@@ -17,6 +17,7 @@ struct Row {
 
 /// What was read from one peer, as it was at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a reader fills it in")]
 pub struct PeerCounts {
     /// Bytes of its pages that were found to be right.
     pub bytes: u64,
@@ -32,15 +33,9 @@ pub struct PeerCounts {
 pub struct PeerMetrics(Arc<Row>);
 
 impl PeerMetrics {
-    /// A page of `bytes` bytes was read from the peer, and is right.
-    pub fn hit(&self, bytes: u64) {
-        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.0.pages.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A page of the peer was not served.
-    pub fn miss(&self) {
-        self.0.misses.fetch_add(1, Ordering::Relaxed);
+    /// Adds what was read from the peer since the last call.
+    pub fn add(&self, counts: PeerCounts) {
+        self.0.add(counts);
     }
 }
 

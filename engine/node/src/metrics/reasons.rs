@@ -3,6 +3,8 @@
 use kvrail_core::error::PageError;
 use kvrail_core::table::Miss;
 
+use crate::miss::GetMiss;
+
 macro_rules! reasons {
     ($($variant:ident $name:literal $help:literal,)*) => {
         /// Why a page that was asked for was not served: the label `reason` of `kvrail_misses`.
@@ -54,6 +56,29 @@ reasons! {
 
 /// How many reasons there are.
 pub(crate) const REASONS: usize = MissReason::ALL.len();
+
+impl From<&GetMiss> for MissReason {
+    fn from(miss: &GetMiss) -> Self {
+        match miss {
+            GetMiss::NoOwner => Self::NoOwner,
+            GetMiss::NotStored => Self::NotStored,
+            GetMiss::Directory(_) => Self::Directory,
+            GetMiss::Unreachable { .. } => Self::Unreachable,
+            GetMiss::OwnerLost { .. } => Self::OwnerLost,
+            GetMiss::Restarted { .. } => Self::Restarted,
+            GetMiss::Stale(stale) => Self::of(&PageError::Miss(*stale)),
+            GetMiss::NoPool { .. } => Self::NoPool,
+            GetMiss::NoSlot { .. } => Self::NoSlot,
+            GetMiss::Layout { .. } => Self::Layout,
+            GetMiss::Deadline => Self::Deadline,
+            GetMiss::Read(error) => Self::of(error),
+            GetMiss::Group => Self::Group,
+            GetMiss::Busy { .. } => Self::Busy,
+            GetMiss::Destination => Self::Destination,
+            GetMiss::Stopped => Self::Stopped,
+        }
+    }
+}
 
 impl MissReason {
     pub(crate) const fn place(self) -> usize {

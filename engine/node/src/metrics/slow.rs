@@ -18,11 +18,8 @@ pub struct TimeSpent {
     pub directory: Duration,
     /// Connecting to owners.
     pub connect: Duration,
-    /// From the first READ to the last byte.
-    pub wire: Duration,
-    /// From the last byte to the last page that was found to be right or wrong, and reading pages
-    /// from further owners.
-    pub validation: Duration,
+    /// READs of pages and of their entries, from the owners that were tried one after the other.
+    pub read: Duration,
 }
 
 /// What one request was.
@@ -35,24 +32,21 @@ pub struct SlowRequest {
     pub misses: u32,
     /// Bytes that it read.
     pub bytes: u64,
-    /// How often a page was read from a further owner.
-    pub retries: u32,
 }
 
 impl TimeSpent {
     /// All of it.
     #[must_use]
     pub fn total(&self) -> Duration {
-        let Self { queue, directory, connect, wire, validation } = *self;
-        [directory, connect, wire, validation].into_iter().fold(queue, Duration::saturating_add)
+        let Self { queue, directory, connect, read } = *self;
+        [directory, connect, read].into_iter().fold(queue, Duration::saturating_add)
     }
 
     /// The part that took longest, by its name.
     #[must_use]
     pub fn longest(&self) -> (&'static str, Duration) {
-        let Self { queue, directory, connect, wire, validation } = *self;
-        let parts =
-            [("directory", directory), ("connect", connect), ("wire", wire), ("validation", validation)];
+        let Self { queue, directory, connect, read } = *self;
+        let parts = [("directory", directory), ("connect", connect), ("read", read)];
         parts.into_iter().fold(("queue", queue), |most, part| if part.1 > most.1 { part } else { most })
     }
 }
@@ -78,6 +72,12 @@ impl SlowLog {
         self.threshold.store(nanos(threshold), Ordering::Relaxed);
     }
 
+    /// Whether any request is slow.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.threshold.load(Ordering::Relaxed) != u64::MAX
+    }
+
     /// Logs the request if it was slow, and says whether it was. For one that was not this is a
     /// comparison; only a slow one takes the lock of the rate limit.
     pub fn request(&self, request: &SlowRequest, spent: &TimeSpent) -> bool {
@@ -90,13 +90,11 @@ impl SlowLog {
                 pages = request.pages,
                 misses = request.misses,
                 bytes = request.bytes,
-                retries = request.retries,
                 total_us = micros(total),
                 queue_us = micros(spent.queue),
                 directory_us = micros(spent.directory),
                 connect_us = micros(spent.connect),
-                wire_us = micros(spent.wire),
-                validation_us = micros(spent.validation),
+                read_us = micros(spent.read),
                 left_out,
                 "a slow request: most of its time went to {}",
                 spent.longest().0,

@@ -9,6 +9,7 @@ use kvrail::{Address, Config, ForeignPool, NodeName, PageLayout, PeerKeys};
 
 use crate::announce::AnnouncerConfig;
 use crate::directory::Directory;
+use crate::metrics::NodeMetrics;
 
 /// A pool that the node offers.
 pub(super) enum PoolSpec {
@@ -52,6 +53,7 @@ pub struct NodeConfig {
     pub(super) slow: Duration,
     pub(super) server: ServerConfig,
     pub(super) announcer: AnnouncerConfig,
+    pub(super) metrics: Arc<NodeMetrics>,
     pub(super) unvalidated: bool,
 }
 
@@ -79,6 +81,7 @@ impl NodeConfig {
             slow: Duration::ZERO,
             server: ServerConfig::default(),
             announcer: AnnouncerConfig::default(),
+            metrics: Arc::default(),
             unvalidated: false,
         }
     }
@@ -171,6 +174,13 @@ impl NodeConfig {
     /// none is logged.
     pub fn log_slow(mut self, slow: Duration) -> Self {
         self.slow = slow;
+        self
+    }
+
+    /// Counts into `metrics`, by which several nodes of a process share one endpoint; counters of
+    /// the node's own unless set ([`Node::metrics`](crate::Node::metrics)).
+    pub fn metrics(mut self, metrics: Arc<NodeMetrics>) -> Self {
+        self.metrics = metrics;
         self
     }
 

@@ -29,7 +29,8 @@ use crate::get::request::{Request, Route};
 use crate::get::shared::Shared;
 use crate::hybrid::Bitmap;
 use crate::key::Key;
-use crate::miss::Miss;
+use crate::metrics::NodeMetrics;
+use crate::miss::GetMiss;
 use crate::pool::{EnginePool, PagePool, PoolStatistics, Put, PutError, PutPlace};
 
 /// Pages by key: those of the node's own pools, and those that it pulls from other nodes.
@@ -41,7 +42,7 @@ use crate::pool::{EnginePool, PagePool, PoolStatistics, Put, PutError, PutPlace}
 /// No page is ever given out wrong: what the cache, the directory and other nodes say are hints,
 /// and a page counts only when its owner's table confirms it after it has been read.
 ///
-/// Dropping it settles gets that are under way as misses ([`Miss::Stopped`](crate::Miss::Stopped)),
+/// Dropping it settles gets that are under way as misses ([`GetMiss::Stopped`](crate::GetMiss::Stopped)),
 /// withdraws its pages from the directory, and ends its sessions: some seconds at most.
 pub struct Node {
     /// Taken first when it is dropped.
@@ -92,7 +93,7 @@ impl Node {
         let now = clock::now();
         let deadline = time(now, deadline);
         let request = self.settle_all(batch.take_request(), now, deadline);
-        let mut request = request.unwrap_or_else(|| Box::new(Request::lost(keys, &Miss::Deadline)));
+        let mut request = request.unwrap_or_else(|| Box::new(Request::lost(keys, &GetMiss::Deadline)));
         let counts = finish(&self.shared, &mut request);
         batch.put_request(request);
         counts
@@ -100,7 +101,7 @@ impl Node {
 
     /// Settles all keys of a request. `None`: it has not come back.
     fn settle_all(&self, mut request: Box<Request>, now: Time, deadline: Time) -> Option<Box<Request>> {
-        request.begin(now, deadline);
+        request.begin(deadline);
         request.route = Route::Caller;
         if find_near(&self.shared, &self.pools, &mut request, now) {
             look_up(&self.shared, &mut request);
@@ -118,7 +119,9 @@ impl Node {
             if !request.renew_stale() {
                 return Some(request);
             }
-            add(&self.shared.counters.renewed, request.count_to_look_up());
+            let stale = request.count_to_look_up();
+            add(&self.shared.counters.renewed, stale);
+            self.shared.metrics.cache_stale(stale);
             look_up(&self.shared, &mut request);
         }
     }
@@ -130,7 +133,7 @@ impl Node {
         let deadline = time(now, deadline);
         let keys = batch.len();
         let mut request = batch.into_request();
-        request.begin(now, deadline);
+        request.begin(deadline);
         request.route = Route::LookUpThread;
         let reply = Arc::clone(&request.reply);
         if find_near(&self.shared, &self.pools, &mut request, now) && self.shared.directory.is_some() {
@@ -257,6 +260,12 @@ impl Node {
             reading: self.links.all().iter().map(|link| link.load()).sum(),
             connected_readers: self.publisher.as_ref().map_or(0, |publisher| publisher.readers()),
         }
+    }
+
+    /// What the node counts, for an endpoint of Prometheus among others.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<NodeMetrics> {
+        &self.shared.metrics
     }
 
     /// The publisher of the node's pools, if it has any.

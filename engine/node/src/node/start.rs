@@ -9,7 +9,7 @@ use std::thread::{Builder, JoinHandle};
 use kvrail::{
     Address, Publisher, PublisherConfig, PublisherTransport, Reader, ReaderTransport, TransportError,
 };
-use kvrail_host::clock;
+use kvrail_core::id::MAX_RAILS;
 
 use super::Node;
 use super::config::{NodeConfig, PoolSpec};
@@ -24,7 +24,8 @@ use crate::get::owners::OwnerBook;
 use crate::get::read_driver::ReadDriver;
 use crate::get::shared::Shared;
 use crate::get::{look_up_thread, thread};
-use crate::pool::{EnginePool, PagePool};
+use crate::metrics::{PoolCounts, SlowLog};
+use crate::pool::{EnginePool, PagePool, PoolStatistics};
 
 /// The most readers of a node.
 const MAX_READERS: usize = 64;
@@ -108,19 +109,22 @@ impl Node {
             owners: OwnerBook::default(),
             counters: Counters::default(),
             look_ups,
-            slow: clock::nanos(config.slow),
+            metrics: Arc::clone(&config.metrics),
+            slow: SlowLog::new((!config.slow.is_zero()).then_some(config.slow)),
             batch_pages: config.batch_pages,
             unvalidated: config.unvalidated,
         });
         let (mut links, mut drivers) = (Vec::new(), Vec::new());
         for _ in 0..readers {
             let rails = rails().map_err(NodeError::Rails)?;
+            let mut names: Vec<_> = (0..MAX_RAILS).map(|rail| rails.name(rail)).collect();
             let mut reader = Reader::start(first, rails, config.reader.clone())?;
+            names.truncate(reader.rails());
             for layout in &config.layouts[1..] {
                 reader.add_layout(layout)?;
             }
             let link = Arc::new(DriverLink::new()?);
-            drivers.push(ReadDriver::new(reader, Arc::clone(&link), Arc::clone(&shared))?);
+            drivers.push(ReadDriver::new(reader, &names, Arc::clone(&link), Arc::clone(&shared))?);
             links.push(link);
         }
         let mut node = Self {
@@ -151,9 +155,14 @@ impl Node {
         let Some(publisher) = &self.publisher else { return Ok(()) };
         for pool in publisher.pools() {
             if pool.foreign().is_some() {
-                self.engine_pools.push(EnginePool::open(Arc::clone(publisher), pool.id())?);
+                let opened = EnginePool::open(Arc::clone(publisher), pool.id())?;
+                let statistics = opened.statistics_source();
+                self.shared.metrics.add_source(move |counts| add_pool(counts, &statistics()));
+                self.engine_pools.push(opened);
             } else {
                 let opened = PagePool::open(Arc::clone(publisher), pool.id())?;
+                let statistics = opened.statistics_source();
+                self.shared.metrics.add_source(move |counts| add_pool(counts, &statistics()));
                 self.pools.push((*pool.layout(), opened));
             }
         }
@@ -172,9 +181,27 @@ impl Node {
         for pool in &self.engine_pools {
             pool.announce_by(&announcer);
         }
+        let statistics = announcer.statistics_source();
+        self.shared.metrics.add_source(move |counts| {
+            let told = statistics();
+            counts.announced += told.announced;
+            counts.withdrawn += told.withdrawn;
+            counts.announce_errors += told.failures;
+            counts.records_lost += told.lost;
+            counts.announcements_pending += told.pending as u64;
+        });
         self.announcer = Some(announcer);
         Ok(())
     }
+}
+
+fn add_pool(counts: &mut PoolCounts, of: &PoolStatistics) {
+    counts.places += u64::from(of.slots);
+    counts.places_used += u64::from(of.pages);
+    counts.puts += of.puts;
+    counts.put_bytes += of.put_bytes;
+    counts.puts_refused += of.all_held;
+    counts.evictions += of.evictions;
 }
 
 /// Offers the node's pools.

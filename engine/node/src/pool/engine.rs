@@ -176,6 +176,12 @@ impl EnginePool {
     pub fn statistics(&self) -> PoolStatistics {
         self.shared.statistics(self.page_bytes)
     }
+
+    /// The pool's numbers, for as long as the pool is there; zeros after that.
+    pub(crate) fn statistics_source(&self) -> impl Fn() -> PoolStatistics + Send + Sync + use<> {
+        let (shared, page_bytes) = (Arc::downgrade(&self.shared), self.page_bytes);
+        move || shared.upgrade().map_or_else(PoolStatistics::default, |shared| shared.statistics(page_bytes))
+    }
 }
 
 impl Drop for EnginePool {

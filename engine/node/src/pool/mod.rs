@@ -279,6 +279,12 @@ impl PagePool {
     pub fn statistics(&self) -> PoolStatistics {
         self.shared.statistics(self.page_bytes)
     }
+
+    /// The pool's numbers, for as long as the pool is there; zeros after that.
+    pub(crate) fn statistics_source(&self) -> impl Fn() -> PoolStatistics + Send + Sync + use<> {
+        let (shared, page_bytes) = (Arc::downgrade(&self.shared), self.page_bytes);
+        move || shared.upgrade().map_or_else(PoolStatistics::default, |shared| shared.statistics(page_bytes))
+    }
 }
 
 fn fill_place(place: PutPlace<'_>, fill: impl FnOnce(&mut [u8])) -> Result<Put, PutError> {

@@ -70,7 +70,9 @@ impl Shared {
 
     pub(super) fn statistics(&self, page_bytes: usize) -> PoolStatistics {
         let statistics = self.lock().statistics();
-        PoolStatistics { page_bytes: u64::from(statistics.pages) * page_bytes as u64, ..statistics }
+        let page = page_bytes as u64;
+        let (page_bytes, put_bytes) = (u64::from(statistics.pages) * page, statistics.puts * page);
+        PoolStatistics { page_bytes, put_bytes, ..statistics }
     }
 
     /// No further pages come.

@@ -16,6 +16,8 @@ pub struct PoolStatistics {
     pub held: u32,
     /// Pages that were published.
     pub puts: u64,
+    /// Bytes of these.
+    pub put_bytes: u64,
     /// Puts of a key whose page was there.
     pub already: u64,
     /// Puts of a key whose page another thread was writing.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kvrail::shm;
-use kvrail_node::{Miss, Node, NodeConfig};
+use kvrail_node::{GetMiss, Node, NodeConfig};
 
 use crate::directory::TestDirectory;
 use crate::group::*;
@@ -18,7 +18,7 @@ fn a_page_is_got_after_it_was_put_and_then_by_its_cached_record() {
     let places = places(&reader, 64);
     let results = get(&reader, &places, 0..41, 5_000);
     assert_eq!(labels(&results[..40]), ["directory"; 40]);
-    assert!(matches!(results[40], Err(Miss::NoOwner)), "{:?}", results[40]);
+    assert!(matches!(results[40], Err(GetMiss::NoOwner)), "{:?}", results[40]);
     assert_eq!(directory.looked_up(), (1, 41), "one look-up for the whole batch");
     assert_eq!(labels(&get(&reader, &places, 0..40, 5_000)), ["cache"; 40]);
     assert_eq!(directory.looked_up(), (1, 41));
@@ -133,7 +133,7 @@ fn an_unreachable_owner_is_a_miss_with_its_reason_and_is_not_asked_again_at_once
     directory.forget_owner(records[0].owner);
     let results = get(&reader, &places, [2], 3_000);
     assert!(
-        matches!(&results[0], Err(Miss::Unreachable { why, .. }) if why.contains("address")),
+        matches!(&results[0], Err(GetMiss::Unreachable { why, .. }) if why.contains("address")),
         "{results:?}"
     );
 }
@@ -149,7 +149,7 @@ fn a_frozen_directory_is_a_miss_by_the_deadline_and_cached_keys_are_served_meanw
     let began = Instant::now();
     let results = get(&reader, &places, 4..8, 300);
     assert_eq!(labels(&results), ["directory"; 4]);
-    assert!(results.iter().all(|result| matches!(result, Err(Miss::Directory(Some(_))))));
+    assert!(results.iter().all(|result| matches!(result, Err(GetMiss::Directory(Some(_))))));
     assert!(began.elapsed() < Duration::from_secs(5), "the deadline was 0.3 s");
     assert_eq!(labels(&get(&reader, &places, 0..4, 5_000)), ["cache"; 4]);
     directory.frozen.store(false, Ordering::SeqCst);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kvrail::session::TagSecret;
 use kvrail::{Bf16, KvLayout, PageLayout, PeerKey, shm, tcp};
 use kvrail_node::{
-    Destinations, Directory, GetBatch, GotPage, Hit, Key, KeySpace, Miss, Namespace, Node, NodeConfig, Put,
+    Destinations, Directory, GetBatch, GotPage, Hit, Key, KeySpace, GetMiss, Namespace, Node, NodeConfig, Put,
 };
 
 use crate::directory::TestDirectory;
@@ -120,7 +120,7 @@ pub(crate) fn get(
     places: &Destinations,
     keys: impl IntoIterator<Item = u64>,
     millis: u64,
-) -> Vec<Result<Hit, Miss>> {
+) -> Vec<Result<Hit, GetMiss>> {
     let keys: Vec<_> = keys.into_iter().collect();
     let mut batch = batch(places, keys.iter().copied());
     let counts = node.get(&mut batch, within(millis));
@@ -131,7 +131,7 @@ pub(crate) fn get(
 }
 
 /// The results of a batch of keys that was got, every byte of every hit checked.
-pub(crate) fn checked(keys: &[u64], batch: &mut GetBatch) -> Vec<Result<Hit, Miss>> {
+pub(crate) fn checked(keys: &[u64], batch: &mut GetBatch) -> Vec<Result<Hit, GetMiss>> {
     assert_eq!(batch.len(), keys.len());
     let check = |page: GotPage| {
         if page.result.is_ok() {
@@ -144,8 +144,8 @@ pub(crate) fn checked(keys: &[u64], batch: &mut GetBatch) -> Vec<Result<Hit, Mis
     batch.take_pages().map(check).collect()
 }
 
-pub(crate) fn labels(results: &[Result<Hit, Miss>]) -> Vec<&'static str> {
-    let label = |result: &Result<Hit, Miss>| match result {
+pub(crate) fn labels(results: &[Result<Hit, GetMiss>]) -> Vec<&'static str> {
+    let label = |result: &Result<Hit, GetMiss>| match result {
         Ok(hit) => hit.found.label(),
         Err(miss) => miss.label(),
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 use kvrail::core::rail::{RailState, RailStats};
 use kvrail::core::verbs_abi::WcStatus;
 use kvrail_node::metrics::{
-    BUCKETS, Counter, MissReason, NodeMetrics, OTHER_PEERS, SlowLog, SlowRequest, TimeSpent,
+    BUCKETS, Counter, MissReason, NodeMetrics, OTHER_PEERS, PeerCounts, SlowLog, SlowRequest, TimeSpent,
 };
 
 use crate::{samples, text};
@@ -19,27 +19,33 @@ fn what_threads_count_at_the_same_time_adds_up() {
             scope.spawn(move || {
                 for nanos in 0..1000 {
                     metrics.get(2);
-                    metrics.hit(1000, nanos * 20_000);
+                    metrics.hits(1, 1000, nanos * 20_000);
                     metrics.miss(MissReason::Generation);
                     metrics.look_up(3, 1, 5_000);
-                    peer.hit(1000);
-                    peer.miss();
+                    peer.add(PeerCounts { bytes: 1000, pages: 1, misses: 1 });
                 }
             });
         }
     });
-    metrics.local_hit();
-    metrics.put(10);
-    metrics.put_refused();
-    metrics.evicted(4);
-    metrics.pool(100, 60);
+    metrics.local_hits(1);
+    // Two sources, whose numbers are added.
+    metrics.add_source(|counts| {
+        (counts.places, counts.places_used) = (counts.places + 90, counts.places_used + 55);
+        counts.puts += 1;
+        counts.put_bytes += 10;
+    });
+    metrics.add_source(|counts| {
+        (counts.places, counts.places_used) = (counts.places + 10, counts.places_used + 5);
+        counts.puts_refused += 1;
+        counts.evictions += 4;
+        counts.announced += 7;
+        counts.withdrawn += 8;
+        counts.announce_errors += 1;
+        counts.announcements_pending += 9;
+        counts.records_lost += 1;
+    });
     metrics.cached(5, 6);
-    metrics.cache_stale();
-    metrics.announced(7);
-    metrics.withdrawn(8);
-    metrics.announce_failed();
-    metrics.announcements_pending(9);
-    metrics.records_lost();
+    metrics.cache_stale(1);
     metrics.slow_request();
     assert_eq!(metrics.counter(Counter::Gets), 40_000);
     assert_eq!(metrics.misses(MissReason::Generation), 20_000);
@@ -94,9 +100,9 @@ fn what_threads_count_at_the_same_time_adds_up() {
 fn a_value_at_a_bound_is_at_or_below_it() {
     let metrics = NodeMetrics::default();
     for &bound in &BUCKETS {
-        metrics.hit(1, bound);
+        metrics.hits(1, 1, bound);
     }
-    metrics.hit(1, BUCKETS[BUCKETS.len() - 1] + 1);
+    metrics.hits(1, 1, BUCKETS[BUCKETS.len() - 1] + 1);
     assert_eq!(metrics.read_times().buckets, [1; BUCKETS.len() + 1]);
 }
 
@@ -111,12 +117,12 @@ fn every_reason_of_a_miss_has_a_name_of_its_own() {
 fn peers_beyond_the_limit_share_a_row_and_no_count_is_lost() {
     let metrics = Arc::new(NodeMetrics::new(2));
     let (first, second, third) = (metrics.peer("a"), metrics.peer("b"), metrics.peer("c"));
-    first.hit(1);
-    second.hit(10);
-    third.hit(100);
-    metrics.peer("d").miss();
-    metrics.peer("a").hit(1000);
-    metrics.peer(OTHER_PEERS).miss();
+    first.add(PeerCounts { bytes: 1, pages: 1, misses: 0 });
+    second.add(PeerCounts { bytes: 10, pages: 1, misses: 0 });
+    third.add(PeerCounts { bytes: 100, pages: 1, misses: 0 });
+    metrics.peer("d").add(PeerCounts { misses: 1, ..PeerCounts::default() });
+    metrics.peer("a").add(PeerCounts { bytes: 1000, pages: 1, misses: 0 });
+    metrics.peer(OTHER_PEERS).add(PeerCounts { misses: 1, ..PeerCounts::default() });
     let rows = |metrics: &NodeMetrics| -> Vec<(String, u64, u64)> {
         let rows = metrics.peer_counts().into_iter();
         rows.map(|(name, counts)| (name.into(), counts.bytes, counts.misses)).collect()
@@ -126,12 +132,12 @@ fn peers_beyond_the_limit_share_a_row_and_no_count_is_lost() {
     // A peer that is gone gives its row to the next one, and its counts to the others.
     drop(first);
     let fourth = metrics.peer("e");
-    fourth.hit(10_000);
+    fourth.add(PeerCounts { bytes: 10_000, pages: 1, misses: 0 });
     assert_eq!(rows(&metrics), [row("b", 10, 0), row("e", 10_000, 0), row("other", 1101, 2)]);
     assert_eq!(metrics.peer_counts().last().unwrap().1.pages, 3);
     // None has a row of its own.
     let none = Arc::new(NodeMetrics::new(0));
-    none.peer("a").hit(1);
+    none.peer("a").add(PeerCounts { bytes: 1, pages: 1, misses: 0 });
     assert_eq!(rows(&none), [row("other", 1, 0)]);
 }
 
@@ -139,7 +145,7 @@ fn peers_beyond_the_limit_share_a_row_and_no_count_is_lost() {
 fn names_of_peers_are_escaped() {
     let metrics = Arc::new(NodeMetrics::default());
     let peer = metrics.peer("a\"b\\c\nkvrail_gets_total 7");
-    peer.miss();
+    peer.add(PeerCounts { misses: 1, ..PeerCounts::default() });
     let text = text(&metrics);
     let row = "kvrail_peer_misses_total{peer=\"a\\\"b\\\\c\\nkvrail_gets_total 7\"} 1";
     assert!(text.lines().any(|line| line == row), "{text}");
@@ -205,25 +211,24 @@ fn rails_of_one_name_are_added_up_and_go_with_their_reader() {
 
 #[test]
 fn a_request_is_slow_above_the_threshold_only() {
-    let spent = |wire| TimeSpent {
+    let spent = |read| TimeSpent {
         queue: Duration::from_millis(1),
         directory: Duration::from_millis(2),
         connect: Duration::from_millis(3),
-        wire: Duration::from_millis(wire),
-        validation: Duration::from_millis(4),
+        read: Duration::from_millis(read),
     };
-    assert_eq!(spent(5).total(), Duration::from_millis(15));
-    assert_eq!(spent(5).longest(), ("wire", Duration::from_millis(5)));
-    assert_eq!(spent(0).longest(), ("validation", Duration::from_millis(4)));
+    assert_eq!(spent(9).total(), Duration::from_millis(15));
+    assert_eq!(spent(9).longest(), ("read", Duration::from_millis(9)));
+    assert_eq!(spent(0).longest(), ("connect", Duration::from_millis(3)));
     assert_eq!(TimeSpent::default().longest().0, "queue");
-    let request = SlowRequest { pages: 64, misses: 1, bytes: 1 << 20, retries: 2 };
+    let request = SlowRequest { pages: 64, misses: 1, bytes: 1 << 20 };
     let log = SlowLog::new(Some(Duration::from_millis(15)));
-    assert!(!log.request(&request, &spent(5)));
-    assert!(log.request(&request, &spent(6)));
+    assert!(!log.request(&request, &spent(9)));
+    assert!(log.request(&request, &spent(10)));
     log.set_threshold(None);
-    assert!(!log.request(&request, &TimeSpent { wire: Duration::MAX, ..spent(0) }));
+    assert!(!log.request(&request, &TimeSpent { read: Duration::MAX, ..spent(0) }));
     log.set_threshold(Some(Duration::ZERO));
     // The log is limited in its rate; a slow request counts as slow all the same.
-    assert_eq!((0..1000).filter(|_| log.request(&request, &spent(6))).count(), 1000);
+    assert_eq!((0..1000).filter(|_| log.request(&request, &spent(10))).count(), 1000);
     assert!(!log.request(&request, &TimeSpent::default()));
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kvrail::core::rail::{RailState, RailStats};
-use kvrail_node::metrics::{MissReason, NodeMetrics, export};
+use kvrail_node::metrics::{MissReason, NodeMetrics, PeerCounts, export};
 
 /// The text that Prometheus reads.
 fn text(metrics: &Arc<NodeMetrics>) -> String {
@@ -34,12 +34,12 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 /// Metrics in which everything has been counted once at least, so that every name is shown.
 fn busy() -> Arc<NodeMetrics> {
     let metrics = Arc::new(NodeMetrics::default());
-    metrics.hit(100, 1);
+    metrics.hits(1, 100, 1);
     metrics.miss(MissReason::NoOwner);
     let rails = metrics.rails(["mlx5_0"]);
     rails.copy(0, &RailStats { bytes: 7, ..RailStats::default() }, &RailState::default());
     rails.page_failed(0, kvrail::core::verbs_abi::WcStatus::REM_ACCESS_ERR);
-    metrics.peer("prefill-1").hit(100);
+    metrics.peer("prefill-1").add(PeerCounts { bytes: 100, pages: 1, misses: 0 });
     // The rails are shown as long as a reader has them.
     std::mem::forget(rails);
     metrics

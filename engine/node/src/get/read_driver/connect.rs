@@ -10,7 +10,7 @@ use super::ReadDriver;
 use super::owner_table::{Connection, wants_place};
 use super::requests::PageAt;
 use crate::get::request::Progress;
-use crate::miss::Miss;
+use crate::miss::GetMiss;
 
 /// How long an owner that wants a place for a peer waits until it asks again.
 const ASK_AGAIN: Nanos = Nanos::from_millis(2);
@@ -19,22 +19,22 @@ impl<T: ReaderTransport> ReadDriver<T> {
     /// A page is to be read from an owner that is not connected.
     #[cold]
     pub(super) fn connect_for(&mut self, at: PageAt, owner: Option<u32>, epoch: Epoch, now: Time) {
-        let unreachable = |why: &str| Miss::Unreachable { owner: epoch, why: why.into() };
+        let unreachable = |why: &str| GetMiss::Unreachable { owner: epoch, why: why.into() };
         let Some(owner) = owner else {
             return self.requests.missed(at, unreachable("the reader knows too many owners"), now);
         };
         match &self.owners.get(owner).connection {
             Connection::Waiting(until, why) if now < *until => {
                 let why = Arc::clone(why);
-                return self.requests.missed(at, Miss::Unreachable { owner: epoch, why }, now);
+                return self.requests.missed(at, GetMiss::Unreachable { owner: epoch, why }, now);
             }
             Connection::Restarted(found) => {
                 let found = *found;
-                return self.requests.missed(at, Miss::Restarted { owner: epoch, found }, now);
+                return self.requests.missed(at, GetMiss::Restarted { owner: epoch, found }, now);
             }
             Connection::None | Connection::Waiting(..) => {
                 if let Err(why) = self.begin_connect(owner, now) {
-                    return self.requests.missed(at, Miss::Unreachable { owner: epoch, why }, now);
+                    return self.requests.missed(at, GetMiss::Unreachable { owner: epoch, why }, now);
                 }
             }
             Connection::WantsPlace | Connection::Connecting | Connection::Connected(_) => {}
@@ -100,7 +100,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
             self.owners.get(owner).waiting = wanted;
             if let Err(why) = self.begin_connect(owner, now) {
                 let epoch = self.owners.get(owner).epoch;
-                self.fail_waiting(owner, &Miss::Unreachable { owner: epoch, why }, now);
+                self.fail_waiting(owner, &GetMiss::Unreachable { owner: epoch, why }, now);
             }
         }
     }
@@ -115,7 +115,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
     }
 
     /// Gives the pages that wait for an owner up.
-    fn fail_waiting(&mut self, owner: u32, why: &Miss, now: Time) {
+    fn fail_waiting(&mut self, owner: u32, why: &GetMiss, now: Time) {
         for at in std::mem::take(&mut self.owners.get(owner).waiting) {
             if self.still_waits(at, owner) {
                 self.requests.missed(at, why.clone(), now);
@@ -141,7 +141,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
                 tracing::debug!(%why, "an owner was not reached");
                 self.owners.get(owner).not_reached(Arc::clone(&why), now);
                 let epoch = self.owners.get(owner).epoch;
-                self.fail_waiting(owner, &Miss::Unreachable { owner: epoch, why }, now);
+                self.fail_waiting(owner, &GetMiss::Unreachable { owner: epoch, why }, now);
             }
             ReaderEvent::Lost { peer, producer, why } => {
                 let Some(owner) = self.owners.of_peer(peer) else { return };
@@ -166,9 +166,12 @@ impl<T: ReaderTransport> ReadDriver<T> {
         };
         let (wanted, found) = (self.owners.get(owner).epoch, peer.epoch());
         if found == wanted {
-            self.owners.get(owner).connected(peer, &self.shared.layouts, now);
+            self.owners.get(owner).connected(peer, &self.shared, now);
             for at in std::mem::take(&mut self.owners.get(owner).waiting) {
                 if self.still_waits(at, owner) {
+                    if let Some(request) = self.requests.active.get_mut(at.request) {
+                        request.times.connected = now;
+                    }
                     self.requests.want_again(at);
                 }
             }
@@ -179,7 +182,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
         tracing::debug!(?wanted, ?found, "an owner was restarted");
         self.owners.get(owner).connection = Connection::Restarted(found);
         self.shared.owners.forget(wanted);
-        self.fail_waiting(owner, &Miss::Restarted { owner: wanted, found }, now);
+        self.fail_waiting(owner, &GetMiss::Restarted { owner: wanted, found }, now);
         let known = self.owners.get(owner).known.take();
         let Some(new) = self.owners.number_of(found) else { return self.reader.disconnect(&peer) };
         let entry = self.owners.get(new);
@@ -195,6 +198,6 @@ impl<T: ReaderTransport> ReadDriver<T> {
                 self.shared.owners.get(found)
             });
         }
-        entry.connected(peer, &self.shared.layouts, now);
+        entry.connected(peer, &self.shared, now);
     }
 }

@@ -14,7 +14,7 @@ use super::ReadDriver;
 use super::owner_table::{OwnerPool, is_beyond};
 use super::requests::{PageAt, Placed};
 use crate::get::request::{Progress, Wanted};
-use crate::miss::{FoundIn, Miss};
+use crate::miss::{FoundIn, GetMiss};
 use crate::record::Record;
 
 /// Room that one turn needs: batches of one owner each, and one that is joined.
@@ -137,20 +137,20 @@ impl<T: ReaderTransport> ReadDriver<T> {
                             }
                             Err((_, slot)) => {
                                 self.memory.put(slot);
-                                Miss::Layout { pool: record.pool }
+                                GetMiss::Layout { pool: record.pool }
                             }
                         },
                         Some((slot, _)) => {
                             self.memory.put(slot);
-                            Miss::Layout { pool: record.pool }
+                            GetMiss::Layout { pool: record.pool }
                         }
-                        None => Miss::Destination,
+                        None => GetMiss::Destination,
                     },
-                    Err(error) if is_beyond(&error) => Miss::NoSlot { pool: record.pool, slot: record.slot },
-                    Err(_) => Miss::NoPool { pool: record.pool },
+                    Err(error) if is_beyond(&error) => GetMiss::NoSlot { pool: record.pool, slot: record.slot },
+                    Err(_) => GetMiss::NoPool { pool: record.pool },
                 },
-                (None, _) => Miss::NoPool { pool: record.pool },
-                (_, None) => Miss::Destination,
+                (None, _) => GetMiss::NoPool { pool: record.pool },
+                (_, None) => GetMiss::Destination,
             };
             self.refused.push((at, refused));
         }
@@ -180,8 +180,8 @@ impl<T: ReaderTransport> ReadDriver<T> {
             let entry = self.owners.get(owner);
             entry.in_flight -= 1;
             let why = match rejected.error {
-                SubmitError::DeadlinePassed { .. } => Miss::Deadline,
-                _ => Miss::OwnerLost { owner: entry.epoch },
+                SubmitError::DeadlinePassed { .. } => GetMiss::Deadline,
+                _ => GetMiss::OwnerLost { owner: entry.epoch },
             };
             self.refused.push((at, why));
         }
@@ -208,12 +208,12 @@ fn give_up(page: &Wanted, now: Time, deadline: Time) -> Time {
 
 /// The reason of a page that did not arrive.
 #[cold]
-pub(super) fn reason(error: PageError, record: &Record) -> Miss {
+pub(super) fn reason(error: PageError, record: &Record) -> GetMiss {
     match error {
-        PageError::Miss(miss) => Miss::Stale(miss),
-        PageError::PeerGone => Miss::OwnerLost { owner: record.owner },
-        PageError::PoolGone => Miss::NoPool { pool: record.pool },
-        PageError::Deadline { .. } | PageError::NoLane { .. } | PageError::Withdrawn => Miss::Deadline,
-        error => Miss::Read(error),
+        PageError::Miss(miss) => GetMiss::Stale(miss),
+        PageError::PeerGone => GetMiss::OwnerLost { owner: record.owner },
+        PageError::PoolGone => GetMiss::NoPool { pool: record.pool },
+        PageError::Deadline { .. } | PageError::NoLane { .. } | PageError::Withdrawn => GetMiss::Deadline,
+        error => GetMiss::Read(error),
     }
 }

@@ -8,7 +8,7 @@ use super::fill::reason;
 use super::requests::PageAt;
 use crate::get::counters::add;
 use crate::get::request::Progress;
-use crate::miss::Miss;
+use crate::miss::GetMiss;
 
 impl<T: ReaderTransport> ReadDriver<T> {
     /// Takes in what has arrived. Returns whether something had.
@@ -43,8 +43,11 @@ impl<T: ReaderTransport> ReadDriver<T> {
     /// A page has its result, and nothing writes into its slot any more.
     #[inline]
     fn landed(&mut self, at: PageAt, owner: u32, slot: Slot, result: Result<(), PageError>, now: Time) {
+        let bytes = slot.len() as u64;
         self.memory.put(slot);
-        self.owners.get(owner).in_flight -= 1;
+        let entry = self.owners.get(owner);
+        entry.in_flight -= 1;
+        entry.count(result.is_ok().then_some(bytes));
         match result {
             Ok(()) => self.requests.hit(at, now),
             Err(error) => self.failed(at, error, now),
@@ -53,6 +56,9 @@ impl<T: ReaderTransport> ReadDriver<T> {
 
     #[cold]
     fn failed(&mut self, at: PageAt, error: PageError, now: Time) {
+        if let PageError::Fault { rail, status, .. } = error {
+            self.rails.page_failed(rail.into(), status);
+        }
         let Some(request) = self.requests.active.get(at.request) else { return };
         let page = &request.pages[at.page as usize];
         let Some(record) = request.records.get(page.next as usize) else { return };
@@ -67,7 +73,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
         for name in due {
             let Some(request) = self.requests.active.get_mut(name) else { continue };
             if request.deadline <= now {
-                self.settle(name, &Miss::Deadline);
+                self.settle(name, &GetMiss::Deadline);
                 continue;
             }
             let mut next = request.deadline;
@@ -103,13 +109,13 @@ impl<T: ReaderTransport> ReadDriver<T> {
         let page = &request.pages[at.page as usize];
         let Some(record) = request.records.get(page.next as usize) else { return };
         let why = "it was not connected within this try's part of the deadline".into();
-        let miss = Miss::Unreachable { owner: record.owner, why };
+        let miss = GetMiss::Unreachable { owner: record.owner, why };
         self.requests.missed(at, miss, now);
     }
 
     /// Settles every page of a request that is not settled. Destinations into which hardware may
     /// still write stay with their batches.
-    pub(super) fn settle(&mut self, name: slotmap::DefaultKey, why: &Miss) {
+    pub(super) fn settle(&mut self, name: slotmap::DefaultKey, why: &GetMiss) {
         let Some(request) = self.requests.active.get_mut(name) else { return };
         let mut late = 0;
         for number in 0..request.pages.len() {
@@ -126,10 +132,10 @@ impl<T: ReaderTransport> ReadDriver<T> {
                     late += 1;
                     why.clone()
                 }
-                Progress::Connecting if matches!(why, Miss::Deadline) => {
+                Progress::Connecting if matches!(why, GetMiss::Deadline) => {
                     let owner = request.records.get(page.next as usize).map(|record| record.owner);
                     let why = "it was not connected before the deadline".into();
-                    owner.map_or(Miss::Deadline, |owner| Miss::Unreachable { owner, why })
+                    owner.map_or(GetMiss::Deadline, |owner| GetMiss::Unreachable { owner, why })
                 }
                 _ => why.clone(),
             };
@@ -141,7 +147,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
     }
 
     /// Settles all requests.
-    pub(super) fn settle_all(&mut self, why: &Miss) {
+    pub(super) fn settle_all(&mut self, why: &GetMiss) {
         let all: Vec<_> = self.requests.active.keys().collect();
         all.into_iter().for_each(|request| self.settle(request, why));
     }

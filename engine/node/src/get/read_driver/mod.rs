@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use kvrail::session::Epoch;
 use kvrail::{MAX_BATCHES, Reader, ReaderTransport};
-use kvrail_core::time::Time;
+use kvrail_core::time::{Nanos, Time};
 use kvrail_host::clock;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -37,12 +37,15 @@ use self::owner_table::OwnerTable;
 use self::requests::{PageAt, Placed, Requests};
 use super::link::{Command, DriverLink};
 use super::shared::Shared;
-use crate::miss::Miss;
+use crate::metrics::RailGauges;
+use crate::miss::GetMiss;
 
 /// Requests that are taken in one turn.
 const REQUESTS_PER_TURN: usize = 64;
 /// Requests that a driver works on at a time. The others wait in their queue, in order.
 const MAX_ACTIVE: usize = 1_024;
+/// How often the numbers of rails and peers are copied to the node's metrics, at most.
+const COPY_NUMBERS: Nanos = Nanos::from_millis(100);
 /// How long the end of a driver waits for READs that are under way.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -65,20 +68,29 @@ pub struct ReadDriver<T: ReaderTransport> {
     /// Pages that go into the next batches. It keeps its memory, as the next two do.
     window: Vec<Placed>,
     unconnected: Vec<(PageAt, Option<u32>, Epoch)>,
-    refused: Vec<(PageAt, Miss)>,
+    refused: Vec<(PageAt, GetMiss)>,
     /// When owners that want a place for a peer ask again.
     ask_again: Time,
     /// Over the reader's descriptor and that of the link.
     epoll: OwnedFd,
     asleep: bool,
+    rails: Arc<RailGauges>,
+    /// When the numbers of rails and peers are copied to the node's metrics again.
+    copy_numbers: Time,
 }
 
 impl<T: ReaderTransport<Provider: AsFd>> ReadDriver<T> {
-    pub(crate) fn new(reader: Reader<T>, link: Arc<DriverLink>, shared: Arc<Shared>) -> Result<Self, Errno> {
+    pub(crate) fn new(
+        reader: Reader<T>,
+        rails: &[String],
+        link: Arc<DriverLink>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &reader, EventData::new_u64(0), EventFlags::IN)?;
         epoll::add(&epoll, &link.wake, EventData::new_u64(1), EventFlags::IN)?;
         let pages = 2 * shared.batch_pages;
+        let rails = shared.metrics.rails(rails);
         Ok(Self {
             requests: Requests::new(Arc::clone(&link), Arc::clone(&shared)),
             owners: OwnerTable::new(),
@@ -90,6 +102,8 @@ impl<T: ReaderTransport<Provider: AsFd>> ReadDriver<T> {
             ask_again: Time::ZERO,
             epoll,
             asleep: false,
+            rails,
+            copy_numbers: Time::ZERO,
             reader,
             link,
             shared,
@@ -131,8 +145,23 @@ impl<T: ReaderTransport<Provider: AsFd>> ReadDriver<T> {
         if !self.owners.wanting.is_empty() {
             self.make_places(now);
         }
+        if now >= self.copy_numbers {
+            self.copy_numbers(now);
+        }
         // What has come back makes room, and failed tries are tried elsewhere.
         busy | self.fill(now)
+    }
+
+    /// Copies the numbers of rails and peers to the node's metrics.
+    #[cold]
+    fn copy_numbers(&mut self, now: Time) {
+        self.copy_numbers = now + COPY_NUMBERS;
+        for rail in 0..self.rails.len() {
+            if let (Some(stats), Some(state)) = (self.reader.rail_stats(rail), self.reader.rail_state(rail)) {
+                self.rails.copy(rail, &stats, &state);
+            }
+        }
+        self.owners.flush_counts();
     }
 
     /// Prepares a sleep in epoll(7) or poll(2) on the driver's descriptor: `Some` is how long the
@@ -224,7 +253,7 @@ impl<T: ReaderTransport<Provider: AsFd>> AsFd for ReadDriver<T> {
 impl<T: ReaderTransport> Drop for ReadDriver<T> {
     fn drop(&mut self) {
         self.link.stop();
-        self.settle_all(&Miss::Stopped);
+        self.settle_all(&GetMiss::Stopped);
         self.link.refuse_all();
         let until = clock::within(LAST_WAIT);
         while self.flights.under_way() > 0 {
@@ -234,7 +263,7 @@ impl<T: ReaderTransport> Drop for ReadDriver<T> {
             }
             self.reader.poll();
             if !self.take_landed(now) {
-                self.reader.wait(now + kvrail_core::time::Nanos::from_millis(10));
+                self.reader.wait(now + Nanos::from_millis(10));
             }
         }
         let lost = self.flights.abandon();

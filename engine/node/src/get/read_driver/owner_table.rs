@@ -10,6 +10,8 @@ use kvrail_core::time::{Nanos, Time};
 
 use super::requests::PageAt;
 use crate::get::owners::KnownOwner;
+use crate::get::shared::Shared;
+use crate::metrics::{PeerCounts, PeerMetrics};
 
 /// The most owners of a driver. Beyond it those that are not connected are forgotten.
 const MAX_ENTRIES: usize = 1_024;
@@ -60,6 +62,9 @@ pub(super) struct OwnerEntry {
     failures: u32,
     /// The peer, as events name it.
     peer: Option<PeerId>,
+    /// Its row in the node's metrics, while it is connected, and what is to be added there.
+    metrics: Option<PeerMetrics>,
+    counts: PeerCounts,
 }
 
 impl OwnerEntry {
@@ -74,6 +79,26 @@ impl OwnerEntry {
             last_used: Time::ZERO,
             failures: 0,
             peer: None,
+            metrics: None,
+            counts: PeerCounts::default(),
+        }
+    }
+
+    /// A page of the owner has arrived and is right, or is a miss.
+    #[inline]
+    pub(super) fn count(&mut self, bytes: Option<u64>) {
+        match bytes {
+            Some(bytes) => {
+                self.counts.pages += 1;
+                self.counts.bytes += bytes;
+            }
+            None => self.counts.misses += 1,
+        }
+    }
+
+    fn flush_counts(&mut self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.add(std::mem::take(&mut self.counts));
         }
     }
 
@@ -88,7 +113,9 @@ impl OwnerEntry {
     }
 
     /// Takes a connection into use.
-    pub(super) fn connected(&mut self, peer: Peer, layouts: &[PageLayout], now: Time) {
+    pub(super) fn connected(&mut self, peer: Peer, shared: &Shared, now: Time) {
+        let layouts = &shared.layouts;
+        self.metrics = Some(shared.metrics.peer(peer.producer().as_str()));
         self.pools.clear();
         for (number, layout) in (0..).zip(layouts) {
             let pools = peer.pools().iter().filter(|pool| same_bytes(pool, layout));
@@ -120,6 +147,8 @@ impl OwnerEntry {
 
     /// The connection is gone, on purpose if `why` is `None`. Returns the peer.
     pub(super) fn disconnected(&mut self, why: Option<Arc<str>>, now: Time) -> Option<Peer> {
+        self.flush_counts();
+        self.metrics = None;
         self.pools.clear();
         self.peer = None;
         let connection = std::mem::replace(&mut self.connection, Connection::None);
@@ -249,6 +278,12 @@ impl OwnerTable {
             .zip(&self.entries)
             .filter(|(_, entry)| entry.is_connected() && entry.in_flight == 0 && entry.waiting.is_empty());
         idle.min_by_key(|(_, entry)| entry.last_used).map(|(number, _)| number)
+    }
+
+    /// Adds what was read from each owner to the node's metrics.
+    pub(super) fn flush_counts(&mut self) {
+        let connected = self.entries.iter_mut().filter(|entry| entry.is_connected());
+        connected.for_each(OwnerEntry::flush_counts);
     }
 
     /// How many owners are connected.

@@ -9,7 +9,7 @@ use slotmap::{DefaultKey, SlotMap};
 use crate::get::link::DriverLink;
 use crate::get::request::{Progress, Request, Route};
 use crate::get::shared::Shared;
-use crate::miss::{FoundIn, Miss};
+use crate::miss::{FoundIn, GetMiss};
 
 /// A page of a request that the driver works on, or worked on: the name of a request that has left
 /// is never used again.
@@ -79,7 +79,7 @@ impl Requests {
     /// A try to read a page has failed, and nothing writes into its destination: goes on with the
     /// next owner, or settles it.
     #[cold]
-    pub(super) fn missed(&mut self, at: PageAt, why: Miss, now: Time) {
+    pub(super) fn missed(&mut self, at: PageAt, why: GetMiss, now: Time) {
         let Some(request) = self.active.get_mut(at.request) else { return };
         let page = &mut request.pages[at.page as usize];
         if page.is_settled() {
