@@ -134,7 +134,9 @@ fn a_producer_serves_its_counters() {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    let puts = text.lines().find(|line| line.starts_with("kvrail_") && line.contains("put") && line.ends_with(" 99"));
+    let puts = text
+        .lines()
+        .find(|line| line.starts_with("kvrail_") && line.contains("put") && line.ends_with(" 99"));
     assert!(puts.is_some(), "{text}");
 }
 

@@ -10,13 +10,14 @@ use crate::cli::directory::{CacheArgs, DirectoryKind, DirectorySetup};
 use crate::cli::key::Key;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::machine::redis_server::RedisServer;
-use crate::measure::churn::{ChurnProducerSetup, ChurnReaderSetup, Overwritten, Read};
 use crate::output::churn::{self, Report, Settings};
 use crate::output::host::Watch;
 use crate::output::json::Sink;
 use crate::output::progress::Bar;
 use crate::process::parent::Child;
-use crate::process::protocol::{Order, ProducerSetup, Reply, Role};
+use crate::process::protocol::{
+    ChurnProducerSetup, ChurnReaderSetup, Order, Overwritten, ProducerSetup, Read, Reply, Role,
+};
 use crate::process::stop;
 
 /// The longest round. The progress bar moves and a dead process is noticed after each.
@@ -29,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// overwritten.
 const SMALL_CHUNK: u32 = 8 << 10;
 
-/// Overwrite the pages of a small pool while readers get them by key, and check every byte that they
-/// are given. A wrong page is a failure.
+/// Overwrite the pages of a small pool while readers get them by key, and check every byte that
+/// they are given. A wrong page is a failure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Pages of the producer's pool.

@@ -11,14 +11,13 @@ use crate::cli::directory::{self, CacheArgs, DirectoryKind, DirectorySetup};
 use crate::cli::key::KeyArgs;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::measure::crew;
-use crate::measure::getter::GetterSetup;
 use crate::measure::window::Tally;
 use crate::output::host::Watch;
 use crate::output::json::{Meta, Report, Row, Shape, Sink};
 use crate::output::progress::Bar;
 use crate::output::table;
 use crate::process::parent::Child;
-use crate::process::protocol::{Role, Routine, Verified, WorkerSetup};
+use crate::process::protocol::{GetterSetup, Role, Routine, Verified, WorkerSetup};
 use crate::process::stop;
 
 /// The longest round. The progress bar moves and a dead worker is noticed after each.

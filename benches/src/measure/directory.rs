@@ -49,8 +49,8 @@ fn redis(url: &str, _: &str) -> anyhow::Result<Arc<dyn Directory>> {
     anyhow::bail!("{url}: this kvrail-bench was built without Redis: build it with --features redis")
 }
 
-/// The directory at which a producer announces its pages. A producer that keeps the directory itself
-/// is its own client, and the address at which it listens is known only when it has started.
+/// The directory at which a producer announces its pages. A producer that keeps the directory
+/// itself is its own client, and the address at which it listens is known only when it has started.
 pub(crate) struct ProducerDirectory {
     setup: DirectorySetup,
     key: PeerKey,

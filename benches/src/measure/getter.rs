@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use kvrail::{PageLayout, clock, memory};
-use kvrail_node::{Destination, Destinations, GetBatch, Key, GetMiss, Node, NodeConfig};
-use serde::{Deserialize, Serialize};
+use kvrail_node::{Destination, Destinations, GetBatch, GetMiss, Key, Node, NodeConfig};
 
 use crate::catalogue::NamedLayout;
 use crate::cli::common::{ReadOrder, Verify};
-use crate::cli::directory::DirectorySetup;
 use crate::cli::rails::Rails;
 use crate::measure::clock::sleep_until;
 use crate::measure::directory;
@@ -21,7 +19,7 @@ use crate::measure::node::{Over, Started};
 use crate::measure::pattern;
 use crate::measure::window::{Failed, Recorder, Sample, Span};
 use crate::measure::worker::{share, wanted};
-use crate::process::protocol::{Order, Ready, Reply, Verified, WorkerSetup, receive, send};
+use crate::process::protocol::{GetterSetup, Order, Ready, Reply, Verified, receive, send};
 
 /// How long a batch may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,20 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FIND: Duration = Duration::from_secs(10);
 /// Records that the cache holds.
 const CACHE_RECORDS: usize = 1 << 20;
-
-/// The settings of a process that gets pages.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct GetterSetup {
-    /// `concurrency` is how many callers there are; `connect` is not used.
-    pub(crate) worker: WorkerSetup,
-    pub(crate) directory: DirectorySetup,
-    /// How long the cache of records believes one; zero: there is no cache.
-    pub(crate) dir_cache: Duration,
-    /// Readers of the node, each with all the rails.
-    pub(crate) readers: u8,
-    /// Only asks which keys have a page, and gets none.
-    pub(crate) exists: bool,
-}
 
 /// The getter's main function.
 pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ pub(crate) struct PageKeys {
 impl PageKeys {
     /// The keys of pages of `layout`.
     pub(crate) fn of(layout: &PageLayout) -> anyhow::Result<Self> {
-        // Nobody has to keep these pages secret or apart, so the secret is none.
+        // These pages need no secret: all runs of this program are to find each other's.
         let secret = TagSecret::from_bytes(*b"kvrail-bench: the keys of pages.");
         let layout = layout.fingerprint();
         let namespace = Namespace { model: "kvrail-bench".into(), layout, shape: String::new() };

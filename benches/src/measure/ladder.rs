@@ -16,13 +16,12 @@ use crate::cli::key::Key;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::machine::memory::{Available, Memory, NotEnough, PROCESS};
 use crate::measure::crew;
-use crate::measure::getter::GetterSetup;
 use crate::measure::window::Tally;
 use crate::output::json::{COPY, Row, Shape};
 use crate::output::progress::Bar;
 use crate::process::parent::Child;
 use crate::process::protocol::{
-    CopySetup, ProducerSetup, Ready, Reply, Role, Routine, Verified, WorkerSetup,
+    CopySetup, GetterSetup, ProducerSetup, Ready, Reply, Role, Routine, Verified, WorkerSetup,
 };
 
 /// Batches in flight per process: four that carry data, and others whose pages are being validated

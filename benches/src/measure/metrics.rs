@@ -29,7 +29,9 @@ impl Metrics {
 /// Says that this build has no metrics.
 #[cfg(not(feature = "metrics"))]
 pub(crate) fn serve_metrics(address: SocketAddr, _: &Producer) -> anyhow::Result<Metrics> {
-    anyhow::bail!("--metrics {address}: this kvrail-bench was built without metrics: build it with --features metrics")
+    anyhow::bail!(
+        "--metrics {address}: this kvrail-bench was built without metrics: build it with --features metrics"
+    )
 }
 
 #[cfg(not(feature = "metrics"))]

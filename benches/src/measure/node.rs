@@ -13,7 +13,6 @@ use kvrail_node::{Node, NodeConfig};
 use crate::cli::common::Transport;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::machine::addresses::own_addresses;
-use crate::measure::one_sided::Job;
 
 /// A node that has started.
 #[derive(Debug)]
@@ -25,6 +24,15 @@ pub(crate) struct Started {
     pub(crate) rails: Vec<String>,
     /// The chunk of its engines.
     pub(crate) chunk_bytes: u32,
+}
+
+/// What a thread with rails of its own does.
+pub(crate) trait ReadingThread {
+    /// Starts the thread over `rails`.
+    fn start<T>(self, rails: T) -> anyhow::Result<JoinHandle<()>>
+    where
+        T: ReaderTransport + 'static,
+        Reader<T>: Send;
 }
 
 /// The rails of a node.
@@ -71,7 +79,7 @@ impl Over<'_> {
     }
 
     /// Starts `job` over rails of its own.
-    pub(crate) fn with_rails(&self, job: Job) -> anyhow::Result<JoinHandle<()>> {
+    pub(crate) fn with_rails(&self, job: impl ReadingThread) -> anyhow::Result<JoinHandle<()>> {
         match self.transport {
             Transport::Shm => job.start(shm::rails(1)?),
             Transport::Tcp => job.start(tcp::rails(1)?),

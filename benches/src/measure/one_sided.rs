@@ -13,7 +13,7 @@ use kvrail::{Config, NodeName, PageLayout, Peer, PeerKey, Reader, ReaderTranspor
 use kvrail_node::directory::one_sided::{OneSidedConfig, OneSidedTables};
 use kvrail_node::{Directory, DirectoryError, Found, Owner, Record, Renewed};
 
-use crate::measure::node::Over;
+use crate::measure::node::{Over, ReadingThread};
 
 /// How often a table is read, at most.
 const REFRESH: Duration = Duration::from_millis(1);
@@ -71,7 +71,7 @@ impl Drop for OneSided {
 }
 
 /// What the thread does.
-pub(crate) struct Job {
+struct Job {
     tables: Arc<OneSidedTables>,
     begun: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
@@ -81,9 +81,8 @@ pub(crate) struct Job {
     config: Config,
 }
 
-impl Job {
-    /// Starts the thread over `rails`.
-    pub(crate) fn start<T>(self, rails: T) -> anyhow::Result<JoinHandle<()>>
+impl ReadingThread for Job {
+    fn start<T>(self, rails: T) -> anyhow::Result<JoinHandle<()>>
     where
         T: ReaderTransport + 'static,
         Reader<T>: Send,
@@ -92,7 +91,9 @@ impl Job {
         let named = thread::Builder::new().name("bench-tables".into());
         named.spawn(move || self.run(reader)).context("cannot start the thread that reads tables")
     }
+}
 
+impl Job {
     fn run<T: ReaderTransport>(&self, mut reader: Reader<T>) {
         while !self.stop.load(Ordering::Relaxed) {
             match reader.connect(&self.address, &self.key) {

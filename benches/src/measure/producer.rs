@@ -1,5 +1,5 @@
-//! The producing process: it puts pages into its pool and then does nothing, because readers need no
-//! help of its processor.
+//! The producing process: it puts pages into its pool and then does nothing, because readers need
+//! no help of its processor.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -8,11 +8,11 @@ use std::time::SystemTime;
 use anyhow::bail;
 use serde::Serialize;
 
-use crate::measure::churn::{Overwritten, Read};
 use crate::output::host::{Host, Watch};
 use crate::output::json::Sink;
 use crate::output::numbers::grouped;
 use crate::output::write;
+use crate::process::protocol::{Overwritten, Read};
 
 /// The version of the format.
 const SCHEMA: &str = "kvrail-bench-churn/1";

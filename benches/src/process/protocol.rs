@@ -1,6 +1,8 @@
 //! The messages between a parent and its child processes: one JSON document per line.
 
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -9,8 +11,6 @@ use crate::cli::common::{ReadOrder, Transport, Verify};
 use crate::cli::directory::DirectorySetup;
 use crate::cli::key::Key;
 use crate::cli::rails::{Rails, VerbsArgs};
-use crate::measure::churn::{ChurnProducerSetup, ChurnReaderSetup, Overwritten, Read};
-use crate::measure::getter::GetterSetup;
 use crate::measure::window::{Count, Span};
 
 /// The role of a child, which is the first line that it gets.
@@ -99,6 +99,87 @@ pub(crate) struct WorkerSetup {
     pub(crate) order: ReadOrder,
     /// The GPU whose memory is read into; `None`: the host's memory.
     pub(crate) gpu: Option<u8>,
+}
+
+/// The settings of a process that gets pages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GetterSetup {
+    /// `concurrency` is how many callers there are; `connect` is not used.
+    pub(crate) worker: WorkerSetup,
+    pub(crate) directory: DirectorySetup,
+    /// How long the cache of records believes one; zero: there is no cache.
+    pub(crate) dir_cache: Duration,
+    /// Readers of the node, each with all the rails.
+    pub(crate) readers: u8,
+    /// Only asks which keys have a page, and gets none.
+    pub(crate) exists: bool,
+}
+
+/// The settings of a producer that overwrites its pages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ChurnProducerSetup {
+    pub(crate) producer: ProducerSetup,
+    /// Slots of the pool.
+    pub(crate) pool_pages: u32,
+    /// Keys that are put.
+    pub(crate) keys: u64,
+    /// How many pages it writes in a second, about.
+    pub(crate) pace: u32,
+    pub(crate) seed: u64,
+}
+
+/// The settings of a reader of such a producer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ChurnReaderSetup {
+    pub(crate) key: Key,
+    /// The layout's name in the catalogue.
+    pub(crate) layout: String,
+    pub(crate) directory: DirectorySetup,
+    pub(crate) dir_cache: Duration,
+    pub(crate) keys: u64,
+    /// Whether pages are validated, as they are in every use but this test.
+    pub(crate) validate: bool,
+    /// Whether the directory's answers are spoilt on their way.
+    pub(crate) adversary: bool,
+    /// Longer pages travel in pieces of this size; `None`: what suits the transport.
+    pub(crate) chunk_bytes: Option<u32>,
+    pub(crate) seed: u64,
+}
+
+/// What a producer did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Overwritten {
+    /// Pages that were published.
+    pub(crate) puts: u64,
+    /// Of these, the pages that were written over an earlier one.
+    pub(crate) overwrites: u64,
+    /// Pages that made room for others.
+    pub(crate) evictions: u64,
+    /// Pages that were removed.
+    pub(crate) removed: u64,
+}
+
+/// What a reader got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Read {
+    /// Batches.
+    pub(crate) gets: u64,
+    /// Pages that were given out, every byte of which was checked.
+    pub(crate) hits: u64,
+    /// Of these, the pages whose owner the cache of records named.
+    pub(crate) hits_cache: u64,
+    /// Of these, the pages whose owner the directory named.
+    pub(crate) hits_directory: u64,
+    /// Hits that are wrong, by how.
+    pub(crate) wrong: BTreeMap<String, u64>,
+    /// The first of them, in words.
+    pub(crate) examples: Vec<String>,
+    pub(crate) misses: BTreeMap<String, u64>,
+    pub(crate) look_ups: u64,
+    pub(crate) keys_looked_up: u64,
+    pub(crate) keys_renewed: u64,
+    /// Answers of the directory that were spoilt.
+    pub(crate) forged: u64,
 }
 
 /// An order to a child.

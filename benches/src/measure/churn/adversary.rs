@@ -61,8 +61,8 @@ impl State {
                 let earlier: Vec<_> = self.seen.iter().filter(|record| record.tag == tag).copied().collect();
                 if earlier.is_empty() { self.any()? } else { earlier[self.rng.usize(..earlier.len())] }
             }
-            // The slot's earlier or later publication. Generations of published pages are even or odd
-            // alike, so that the forged one is one that a page can have.
+            // The slot's earlier or later publication. Its lowest bit, by which it is one that a
+            // page can have, stays as it is.
             2 => {
                 let other = Generation(record.generation.0.wrapping_add_signed(2 * self.rng.i64(-4..=4)));
                 Record { generation: if other.is_valid() { other } else { record.generation }, ..record }

@@ -1,8 +1,8 @@
 //! The producer of a churn.
 //!
-//! It writes in bursts: some pages back to back, so that reads under way meet overwrites, and then a
-//! pause of the length that keeps to its pace, in which the directory hears of the pages and readers
-//! find them.
+//! It writes in bursts: some pages back to back, so that reads under way meet overwrites, and then
+//! a pause of the length that keeps to its pace, in which the directory hears of the pages and
+//! readers find them.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,10 @@ use anyhow::{Context, bail};
 use fastrand::Rng;
 use kvrail_node::{Key, PagePool, Put, PutPlace};
 
-use super::{ChurnProducerSetup, Overwritten};
 use crate::catalogue::NamedLayout;
 use crate::measure::keys::PageKeys;
 use crate::measure::{pattern, producer};
-use crate::process::protocol::{Order, Reply, receive, send};
+use crate::process::protocol::{ChurnProducerSetup, Order, Overwritten, Reply, receive, send};
 
 /// The most pages of a burst.
 const BURST: u32 = 16;

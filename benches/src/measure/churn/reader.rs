@@ -10,8 +10,8 @@ use kvrail::memory;
 use kvrail_node::miss::LABELS;
 use kvrail_node::{Destinations, Directory, FoundIn, GetBatch, Key, Node, NodeConfig};
 
+use super::EXAMPLES;
 use super::adversary::Adversary;
-use super::{ChurnReaderSetup, EXAMPLES, Read};
 use crate::catalogue::NamedLayout;
 use crate::cli::common::Transport;
 use crate::cli::rails::{Rails, VerbsArgs};
@@ -19,7 +19,7 @@ use crate::measure::directory;
 use crate::measure::keys::PageKeys;
 use crate::measure::node::Over;
 use crate::measure::pattern::{self, Wrong};
-use crate::process::protocol::{Order, Ready, Reply, receive, send};
+use crate::process::protocol::{ChurnReaderSetup, Order, Read, Ready, Reply, receive, send};
 
 /// The most keys of a batch.
 const BATCH: usize = 12;
