@@ -194,7 +194,8 @@ impl PageLayout {
     ///
     /// ```
     /// use kvrail::PageLayout;
-    /// use kvrail::layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+    /// use kvrail::layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level};
+    /// use kvrail::layouts::PlaneDecl;
     ///
     /// let page = Declaration {
     ///     axes: &[Axis::whole(AxisKind::Token, 64)],

@@ -501,7 +501,7 @@ typedef struct kvrail_publisher_config {
     const char *node;
     // Where readers connect: "127.0.0.1:0" for any free port, "[::]:7700", "host:7700".
     const char *listen;
-    // The rails: "shm:2", "tcp:192.0.2.1:1" (functional only), "verbs:auto", "verbs:mlx5_0,mlx5_1".
+    // The rails: "shm:2", "tcp:192.0.2.1:1" (functional only), "verbs:auto", "verbs:mlx5_0".
     const char *transport;
     // The key, or null for none.
     const struct kvrail_keys *keys;
@@ -1100,7 +1100,7 @@ int32_t kvrail_reader_rail_name(struct kvrail_reader *reader,
 //
 // `destinations` is null, or points to `count` destinations. Until kvrail_reader_unregister() has
 // returned KVRAIL_OK for the region, or kvrail_reader_close() for the reader: their bytes stay
-// mapped and writable; no other region has them; and nobody touches the bytes of a slot between
+// mapped and writable; no other region has them; and no thread touches the bytes of a slot between
 // the kvrail_reader_read() into it and its result.
 // `region` and `slots` are null, or point to places for results; `slots` may be null.
 int32_t kvrail_reader_register(struct kvrail_reader *reader,
@@ -1170,9 +1170,9 @@ int32_t kvrail_reader_rail_stats(struct kvrail_reader *reader,
 //
 // # Safety
 //
-// `address` is null, or a text that ends with a zero; `keys` is null for no key, or points to keys;
-// `layouts` is null, or points to `count` layouts; `peer` is null, or points to a place for the
-// peer's number.
+// `address` is null, or a text that ends with a zero; `keys` is null for no key, or points to
+// keys; `layouts` is null, or points to `count` layouts; `peer` is null, or points to a place for
+// the peer's number.
 int32_t kvrail_reader_connect(struct kvrail_reader *reader,
                               const char *address,
                               const struct kvrail_keys *keys,

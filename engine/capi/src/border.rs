@@ -30,8 +30,8 @@ use crate::status;
 ///
 /// Every pointer that `call` hands to the [`Caller`] is an argument of the function of C, or a
 /// field of a structure that it points to. Each is null, or points to as many values of its type as
-/// the function's documentation says, which the caller lends for the time of the call: nobody
-/// writes to what is read, and nobody else touches what is written.
+/// the function's documentation says, which the caller lends for the time of the call: no thread
+/// writes to what is read, and no other one touches what is written.
 #[inline]
 pub(crate) unsafe fn enter<'a>(call: impl FnOnce(&Caller<'a>) -> Result<(), CapiError>) -> i32 {
     let caller = Caller(PhantomData);
@@ -163,8 +163,9 @@ impl<'a> Caller<'a> {
         let given = self.struct_bytes(pointer)?;
         let (from, to) = (std::ptr::from_ref(value).cast::<u8>(), pointer.cast::<u8>());
         let (known, head) = (given.min(size_of::<T>()), size_of::<u32>());
+        let (from, to) = (from.wrapping_add(head), to.wrapping_add(head));
         // SAFETY: `value` has `known` bytes, and the caller lends as many, which are no part of it.
-        unsafe { to.add(head).copy_from_nonoverlapping(from.add(head), known - head) };
+        unsafe { to.copy_from_nonoverlapping(from, known - head) };
         Ok(())
     }
 

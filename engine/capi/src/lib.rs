@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `abi/` | what the header has: constants, structures, one thin function for each function of C |
+//! | `abi/` | what the header has: constants, structures, a thin function for each one of C |
 //! | `border.rs` | pointers of C become references and values here, and panics become statuses |
 //! | `error.rs` | why a call failed, beside the errors of the other crates |
 //! | `status.rs` | the text of a thread's last error, and the names of statuses |

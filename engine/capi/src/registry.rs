@@ -11,7 +11,7 @@ const PLACE_BITS: u32 = 20;
 /// Handles are multiples of this, as addresses are.
 const ALIGN: usize = 16;
 /// The largest number of a life that fits a handle.
-const LAST_LIFE: usize = usize::MAX / ALIGN >> PLACE_BITS;
+const LAST_LIFE: usize = (usize::MAX / ALIGN) >> PLACE_BITS;
 
 /// The open handles of one kind.
 pub(crate) struct Registry<T> {

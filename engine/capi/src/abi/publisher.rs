@@ -82,14 +82,14 @@ pub unsafe extern "C" fn kvrail_memory_dmabuf(
 ///
 /// As the functions of C ask for.
 unsafe fn new_memory(address: u64, bytes: u64, way: Way, memory: *mut *mut kvrail_memory) -> i32 {
-    // SAFETY: the caller keeps the promise of the function of C.
-    unsafe {
-        enter(|caller| {
-            let place = caller.out("memory", memory)?;
-            place.write(foreign::memory(address, bytes, way)?);
-            Ok(())
-        })
-    }
+    let body = |caller: &Caller<'_>| {
+        let place = caller.out("memory", memory)?;
+        // SAFETY: the caller keeps the promise of the function of C.
+        place.write(unsafe { foreign::memory(address, bytes, way) }?);
+        Ok(())
+    };
+    // SAFETY: as above.
+    unsafe { enter(body) }
 }
 
 /// Gives a handle of memory back. Publishers that have pools in the memory keep it published.

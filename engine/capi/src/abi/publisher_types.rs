@@ -110,7 +110,7 @@ pub struct kvrail_publisher_config {
     pub node: *const c_char,
     /// Where readers connect: "127.0.0.1:0" for any free port, "[::]:7700", "host:7700".
     pub listen: *const c_char,
-    /// The rails: "shm:2", "tcp:192.0.2.1:1" (functional only), "verbs:auto", "verbs:mlx5_0,mlx5_1".
+    /// The rails: "shm:2", "tcp:192.0.2.1:1" (functional only), "verbs:auto", "verbs:mlx5_0".
     pub transport: *const c_char,
     /// The key, or null for none.
     pub keys: *const kvrail_keys,

@@ -50,15 +50,15 @@ pub unsafe extern "C" fn kvrail_reader_init(
     bytes: usize,
     reader: *mut *mut kvrail_reader,
 ) -> i32 {
-    // SAFETY: the caller keeps the promise of this function.
-    unsafe {
-        enter(|caller| {
-            let place = caller.out("reader", reader)?;
-            let start = config::read(caller, &caller.structure(config)?)?;
-            place.write(room::open(memory, bytes, start)?);
-            Ok(())
-        })
-    }
+    let body = |caller: &Caller<'_>| {
+        let place = caller.out("reader", reader)?;
+        let start = config::read(caller, &caller.structure(config)?)?;
+        // SAFETY: the caller keeps the promise of this function.
+        place.write(unsafe { room::open(memory, bytes, start) }?);
+        Ok(())
+    };
+    // SAFETY: as above.
+    unsafe { enter(body) }
 }
 
 /// Ends the reader's sessions, and waits (some seconds at most) until nothing writes into its slots
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn kvrail_reader_rail_name(
 ///
 /// `destinations` is null, or points to `count` destinations. Until kvrail_reader_unregister() has
 /// returned KVRAIL_OK for the region, or kvrail_reader_close() for the reader: their bytes stay
-/// mapped and writable; no other region has them; and nobody touches the bytes of a slot between
+/// mapped and writable; no other region has them; and no thread touches the bytes of a slot between
 /// the kvrail_reader_read() into it and its result.
 /// `region` and `slots` are null, or point to places for results; `slots` may be null.
 #[unsafe(no_mangle)]
@@ -158,15 +158,15 @@ pub unsafe extern "C" fn kvrail_reader_register(
     region: *mut u32,
     slots: *mut u32,
 ) -> i32 {
-    // SAFETY: the caller keeps the promise of this function.
-    unsafe {
-        enter(|caller| {
-            let layout = if layout.is_null() { None } else { Some(Interned::page("layout", layout)?) };
-            let given = caller.list("destinations", destinations, count)?;
-            let holds = |own| Holds::Pages(layout.unwrap_or(own));
-            register(caller, reader, holds, given, numa, (region, slots))
-        })
-    }
+    let body = |caller: &Caller<'_>| {
+        let layout = if layout.is_null() { None } else { Some(Interned::page("layout", layout)?) };
+        let given = caller.list("destinations", destinations, count)?;
+        let holds = |own| Holds::Pages(Box::new(layout.unwrap_or(own)));
+        // SAFETY: the caller keeps the promise of this function.
+        unsafe { register(caller, reader, holds, given, numa, (region, slots)) }
+    };
+    // SAFETY: as above.
+    unsafe { enter(body) }
 }
 
 /// Registers memory of the caller's for slots of `slot_bytes` bytes each, of no layout: for parts
@@ -184,13 +184,14 @@ pub unsafe extern "C" fn kvrail_reader_register_bytes(
     region: *mut u32,
     slots: *mut u32,
 ) -> i32 {
-    // SAFETY: the caller keeps the promise of this function.
-    unsafe {
-        enter(|caller| {
-            let given = caller.list("destination", destination, 1)?;
-            register(caller, reader, |_| Holds::Bytes(slot_bytes), given, numa, (region, slots))
-        })
-    }
+    let body = |caller: &Caller<'_>| {
+        let given = caller.list("destination", destination, 1)?;
+        let holds = |_| Holds::Bytes(slot_bytes);
+        // SAFETY: the caller keeps the promise of this function.
+        unsafe { register(caller, reader, holds, given, numa, (region, slots)) }
+    };
+    // SAFETY: as above.
+    unsafe { enter(body) }
 }
 
 /// Registers memory.

@@ -38,9 +38,9 @@ fn target(
 ///
 /// # Safety
 ///
-/// `address` is null, or a text that ends with a zero; `keys` is null for no key, or points to keys;
-/// `layouts` is null, or points to `count` layouts; `peer` is null, or points to a place for the
-/// peer's number.
+/// `address` is null, or a text that ends with a zero; `keys` is null for no key, or points to
+/// keys; `layouts` is null, or points to `count` layouts; `peer` is null, or points to a place for
+/// the peer's number.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvrail_reader_connect(
     reader: *mut kvrail_reader,

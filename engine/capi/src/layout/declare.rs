@@ -4,7 +4,7 @@ use engine::layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, Placement, PlaneDecl, Selection, Spread,
 };
 
-use super::{Interned, kept};
+use super::interned::{Interned, kept};
 use crate::abi::constants::{
     KVRAIL_AXIS_BLOCK, KVRAIL_AXIS_HEAD, KVRAIL_AXIS_LAYER, KVRAIL_AXIS_OTHER, KVRAIL_AXIS_PART,
     KVRAIL_AXIS_TOKEN, KVRAIL_DISTANCE_PLANE, KVRAIL_DISTANCE_REGION_BYTES, KVRAIL_DISTANCE_STRIDE,

@@ -15,7 +15,7 @@ use crate::error::CapiError;
 use crate::transport::Transport;
 
 /// A reader of any transport.
-pub(crate) enum Any {
+pub(crate) enum AnyReader {
     Shm(Reader<ShmRails>),
     Tcp(Reader<TcpRails>),
     #[cfg(feature = "verbs")]
@@ -26,16 +26,16 @@ pub(crate) enum Any {
 macro_rules! each {
     ($any:expr, $reader:ident => $call:expr) => {
         match $any {
-            $crate::reader::any::Any::Shm($reader) => $call,
-            $crate::reader::any::Any::Tcp($reader) => $call,
+            $crate::reader::any::AnyReader::Shm($reader) => $call,
+            $crate::reader::any::AnyReader::Tcp($reader) => $call,
             #[cfg(feature = "verbs")]
-            $crate::reader::any::Any::Verbs($reader) => $call,
+            $crate::reader::any::AnyReader::Verbs($reader) => $call,
         }
     };
 }
 pub(crate) use each;
 
-impl Any {
+impl AnyReader {
     /// Starts the reader that `start` describes, with its state in `room`. Returns the names of its
     /// rails, too. After an error nothing uses `room` any more.
     pub(crate) fn start<S: Room>(
@@ -71,9 +71,9 @@ fn over<S: Room, T: ReaderTransport>(
     rails: T,
     start: Start,
 ) -> Result<(Reader<T>, Vec<String>), CapiError> {
-    let Start { layout, max_rails, config, tuning, .. } = start;
+    let Start { layout, max_rails, config, numbers, .. } = start;
     let mut names: Vec<_> = (0..MAX_RAILS).map(|rail| rails.name(rail)).collect();
-    let config = Config { engine: Some(tuning.of(rails.engine_config())), ..config };
+    let config = Config { engine: Some(numbers.of(rails.engine_config())), ..config };
     let reader = start_in(room, layout, rails, config, max_rails)?;
     names.truncate(reader.rails());
     Ok((reader, names))

@@ -26,20 +26,20 @@ pub(crate) struct Start {
     pub(crate) maxima: Maxima,
     pub(crate) max_rails: usize,
     pub(crate) config: Config,
-    pub(crate) tuning: Tuning,
+    pub(crate) numbers: EngineNumbers,
     /// When a batch fails whose options do not say it.
     pub(crate) timeout: Nanos,
 }
 
 /// The numbers of the engine that the configuration gives; 0 for what suits the rails.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tuning {
+pub(crate) struct EngineNumbers {
     chunk_bytes: u32,
     rail_bytes: u64,
     rail_wrs: u32,
 }
 
-impl Tuning {
+impl EngineNumbers {
     /// The configuration that suits the rails, with the given numbers.
     pub(crate) fn of(self, mut rails: EngineConfig) -> EngineConfig {
         let Self { chunk_bytes, rail_bytes, rail_wrs } = self;
@@ -112,6 +112,6 @@ pub(crate) fn read(caller: &Caller<'_>, given: &kvrail_reader_config) -> Result<
     };
     let &kvrail_reader_config { chunk_bytes, rail_bytes, rail_wrs, timeout_ns, .. } = given;
     let timeout = if timeout_ns == 0 { Nanos::from_secs(10) } else { Nanos(timeout_ns) };
-    let tuning = Tuning { chunk_bytes, rail_bytes, rail_wrs };
-    Ok(Start { transport, layout, maxima, max_rails, config, tuning, timeout })
+    let numbers = EngineNumbers { chunk_bytes, rail_bytes, rail_wrs };
+    Ok(Start { transport, layout, maxima, max_rails, config, numbers, timeout })
 }

@@ -190,7 +190,7 @@ fn status(result: Result<(), PageError>) -> i32 {
     match result {
         Ok(()) => KVRAIL_OK,
         // Codes have four digits.
-        Err(error) => error.code() as i32,
+        Err(error) => error.code().cast_signed(),
     }
 }
 

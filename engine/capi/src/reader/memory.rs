@@ -10,10 +10,10 @@ use crate::abi::reader_types::kvrail_destination;
 use crate::error::CapiError;
 
 /// What the slots of a region hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Holds {
     /// Pages of a layout.
-    Pages(PageLayout),
+    Pages(Box<PageLayout>),
     /// This many bytes, of no layout.
     Bytes(u32),
 }

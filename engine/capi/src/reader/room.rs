@@ -6,16 +6,13 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::any::{Any, each};
+use super::any::{AnyReader, each};
 use super::config::Start;
-use super::sizes::{SIZES, with_size};
+use super::sizes::{ALIGN, SIZES, with_size};
 use super::tables::Tables;
 use crate::abi::reader_types::kvrail_reader;
 use crate::border::Caller;
 use crate::error::CapiError;
-
-/// The alignment of a handle and of the state behind it.
-pub(crate) const ALIGN: usize = 256;
 
 /// No call is under way.
 const READY: u32 = 0x6b76_7231;
@@ -28,7 +25,7 @@ const CLOSED: u32 = 0x6b76_7230;
 
 /// A reader and its tables.
 pub(crate) struct Body {
-    pub(crate) any: Any,
+    pub(crate) any: AnyReader,
     pub(crate) tables: Tables,
 }
 
@@ -78,7 +75,7 @@ pub(crate) unsafe fn open(
         // SAFETY: aligned to ALIGN, which is enough for S (sizes.rs); within the memory, by
         // `bytes`; nothing else uses it until the reader, which keeps the reference, is closed.
         let room = unsafe { &mut *state.cast::<MaybeUninit<S>>() };
-        Any::start(room, start)?
+        AnyReader::start(room, start)?
     });
     let holds = SIZES[size].holds;
     let tables = Tables::new(layout, names, timeout, holds.batches, holds.batch);
@@ -162,8 +159,10 @@ pub(crate) fn close(caller: &Caller<'_>, reader: *mut kvrail_reader) -> Result<(
         }
         Err(error) => return Err(error),
     };
-    // SAFETY: the word was READY, so the body is there; it is CLOSED now, so nobody else takes it.
-    let body = unsafe { ManuallyDrop::take(&mut *handle.body.get()) };
+    // SAFETY: the word was READY, so the body is there, and no other call uses it.
+    let body = unsafe { &mut *handle.body.get() };
+    // SAFETY: the word is CLOSED now, so no other call takes it.
+    let body = unsafe { ManuallyDrop::take(body) };
     let Body { any, tables } = body;
     // A batch that is being drained holds a buffer of the reader's.
     drop(tables);

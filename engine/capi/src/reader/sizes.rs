@@ -8,6 +8,9 @@ use crate::error::CapiError;
 /// Entries of a lane's send queue, the drain's included: as deep as the rails make lanes.
 const DEPTH: usize = 128;
 
+/// The alignment of a reader's memory: that of a state, and of the handle before it.
+pub(crate) const ALIGN: usize = 256;
+
 /// The maxima that decide a reader's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Maxima {
@@ -33,7 +36,7 @@ macro_rules! sizes {
     ($($name:ident: $peers:literal, $regions:literal, $lanes:literal, $batches:literal, $batch:literal;)*) => {
         $(
             pub(crate) type $name = Of<$peers, $regions, $lanes, $batches, $batch>;
-            const_assert!(align_of::<$name>() <= crate::reader::room::ALIGN);
+            const_assert!(align_of::<$name>() <= ALIGN);
         )*
         /// All sizes, the smallest first.
         pub(crate) const SIZES: &[Size] = &[$(Size {
