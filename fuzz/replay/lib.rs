@@ -8,7 +8,8 @@ mod tests {
 
     use arbitrary::{Arbitrary, Unstructured};
     use kvrail_fuzz::targets::{
-        declaration, handover, look_up, plan, session_frames, session_message, session_offer, wire_batch, wr_chain,
+        declaration, handover, look_up, plan, session_frames, session_message, session_offer, wire_batch,
+        wr_chain,
     };
 
     /// The folder of the fuzz targets.

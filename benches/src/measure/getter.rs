@@ -304,7 +304,9 @@ impl Caller {
 /// The count that a miss belongs to.
 const fn reason<'a>(failed: &'a mut Failed, miss: &GetMiss) -> &'a mut u32 {
     match miss {
-        GetMiss::NoOwner | GetMiss::NotStored | GetMiss::Stale(_) | GetMiss::Restarted { .. } => &mut failed.miss,
+        GetMiss::NoOwner | GetMiss::NotStored | GetMiss::Stale(_) | GetMiss::Restarted { .. } => {
+            &mut failed.miss
+        }
         GetMiss::NoPool { .. } | GetMiss::NoSlot { .. } => &mut failed.miss,
         GetMiss::Directory(_) => &mut failed.directory,
         GetMiss::Deadline => &mut failed.deadline,

@@ -33,9 +33,9 @@ pub use directory::{Directory, DirectoryError, Found, Owner, Renewed};
 pub use get::{
     Destination, Destinations, GetBatch, GetCounts, GetHandle, GetStatistics, GotPage, ReadDriver,
 };
-pub use key::{Key, PageKeyError, KeySpace, Namespace};
-pub use miss::{FoundIn, Hit, GetMiss};
-pub use node::{Node, NodeConfig, NodeError, NodeStatistics, Presence, RegisterError};
+pub use key::{Key, KeySpace, Namespace, PageKeyError};
+pub use miss::{FoundIn, GetMiss, Hit};
+pub use node::{Node, NodeConfig, NodeError, NodeStatistics, Presence, RegisterMemoryError};
 pub use pool::{
     EnginePool, EngineSlotError, LocalRead, OpenPoolError, OverwriteGuard, PagePool, Pin, PlaceGuard,
     PoolStatistics, Published, Put, PutError, PutPlace,

@@ -13,7 +13,7 @@ use super::request::{Progress, Reply, Request, Times};
 use super::shared::Shared;
 use crate::key::Key;
 use crate::metrics::{SlowRequest, TimeSpent};
-use crate::miss::{FoundIn, Hit, GetMiss};
+use crate::miss::{FoundIn, GetMiss, Hit};
 
 /// How long after its deadline a request that has not come back is given up: its reader is stopped,
 /// or is not driven.

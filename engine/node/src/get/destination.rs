@@ -190,9 +190,9 @@ impl Destination {
     #[must_use]
     pub fn bytes(&self, region: u32) -> Option<&[u8]> {
         let (at, bytes) = self.view(region)?;
-        // SAFETY: `Registration::new` was promised that the bytes of every place are valid, initialised and
-        // this place's alone. This value is the only right to the place, and while a page is read
-        // into it the node has the value.
+        // SAFETY: `Registration::new` was promised that the bytes of every place are valid,
+        // initialised and this place's alone. This value is the only right to the place, and while
+        // a page is read into it the node has the value.
         Some(unsafe { slice::from_raw_parts(at, bytes) })
     }
 

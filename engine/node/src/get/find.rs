@@ -96,7 +96,8 @@ pub(crate) fn look_up(shared: &Shared, request: &mut Request) {
 }
 
 fn count_look_up(shared: &Shared, room: &LookUpRoom, nanos: u64) {
-    let unanswered = (0..room.tags.len()).filter(|&key| key >= room.found.len() || room.found.records(key).is_err());
+    let unanswered =
+        (0..room.tags.len()).filter(|&key| key >= room.found.len() || room.found.records(key).is_err());
     shared.metrics.look_up(room.tags.len() as u64, unanswered.count() as u64, nanos);
 }
 

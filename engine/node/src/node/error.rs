@@ -73,7 +73,7 @@ impl NodeError {
 /// Why memory was not registered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RegisterError {
+pub enum RegisterMemoryError {
     /// The node does not read this layout.
     #[error("this node reads no pages of {layout}: give the layout to NodeConfig::layout")]
     Layout {
@@ -100,7 +100,7 @@ pub enum RegisterError {
     },
 }
 
-impl RegisterError {
+impl RegisterMemoryError {
     /// A number that never changes its meaning (docs/errors.md).
     #[must_use]
     pub const fn code(&self) -> u32 {

@@ -17,7 +17,7 @@ use kvrail_core::time::Time;
 use kvrail_host::clock;
 
 pub use self::config::NodeConfig;
-pub use self::error::{NodeError, RegisterError};
+pub use self::error::{NodeError, RegisterMemoryError};
 use crate::announce::Announcer;
 use crate::directory::Found;
 use crate::get::batch::{GetBatch, GetCounts, GetHandle, finish, wait_for};
@@ -42,8 +42,9 @@ use crate::pool::{EnginePool, PagePool, PoolStatistics, Put, PutError, PutPlace}
 /// No page is ever given out wrong: what the cache, the directory and other nodes say are hints,
 /// and a page counts only when its owner's table confirms it after it has been read.
 ///
-/// Dropping it settles gets that are under way as misses ([`GetMiss::Stopped`](crate::GetMiss::Stopped)),
-/// withdraws its pages from the directory, and ends its sessions: some seconds at most.
+/// Dropping it settles gets that are under way as misses
+/// ([`GetMiss::Stopped`](crate::GetMiss::Stopped)), withdraws its pages from the directory, and
+/// ends its sessions: some seconds at most.
 pub struct Node {
     /// Taken first when it is dropped.
     announcer: Option<Announcer>,

@@ -11,7 +11,7 @@ use kvrail_core::memory::{Access, DestinationRegion};
 use kvrail_core::provider::MemoryRange;
 
 use super::Node;
-use super::error::RegisterError;
+use super::error::RegisterMemoryError;
 use crate::get::destination::{Destinations, Registration};
 use crate::get::link::Command;
 
@@ -29,11 +29,11 @@ impl Node {
         &self,
         layout: &PageLayout,
         memory: &'static mut [u8],
-    ) -> Result<Destinations, RegisterError> {
+    ) -> Result<Destinations, RegisterMemoryError> {
         let (bytes, page) = (memory.len() as u64, layout.page_bytes());
         let count = bytes / u64::from(page);
         if count == 0 {
-            return Err(RegisterError::TooSmall { bytes, page });
+            return Err(RegisterMemoryError::TooSmall { bytes, page });
         }
         let mut addr = memory.as_mut_ptr().expose_provenance() as u64;
         let regions = (0..layout.regions()).filter_map(|region| layout.geometry().region_bytes(region));
@@ -55,7 +55,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As [`register`](Self::register). After [`RegisterError::NoAnswer`] the memory may be
+    /// As [`register`](Self::register). After [`RegisterMemoryError::NoAnswer`] the memory may be
     /// registered for ever.
     ///
     /// # Safety
@@ -69,9 +69,9 @@ impl Node {
         regions: &[DestinationRegion],
         access: Access,
         numa: Option<u8>,
-    ) -> Result<Destinations, RegisterError> {
+    ) -> Result<Destinations, RegisterMemoryError> {
         if !self.shared.layouts.contains(layout) {
-            return Err(RegisterError::Layout { layout: Box::new(*layout) });
+            return Err(RegisterMemoryError::Layout { layout: Box::new(*layout) });
         }
         let page = layout.page_bytes();
         let places = |(region, at): (u32, &DestinationRegion)| {
@@ -82,7 +82,7 @@ impl Node {
         let count = (0..).zip(regions).map(places).min().unwrap_or(0);
         let bytes = regions.iter().map(|region| region.range.len).sum();
         let count = u32::try_from(count).ok().filter(|&count| count > 0);
-        let count = count.ok_or(RegisterError::TooSmall { bytes, page })?;
+        let count = count.ok_or(RegisterMemoryError::TooSmall { bytes, page })?;
         let number = self.registrations.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promise is the same; the readers check that there is a region for
         // each of the layout, and refuse the memory otherwise.
@@ -101,7 +101,7 @@ impl Node {
             match answers.recv_timeout(left) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => refused = Some(error),
-                Err(_) => return Err(RegisterError::NoAnswer { within: ANSWER }),
+                Err(_) => return Err(RegisterMemoryError::NoAnswer { within: ANSWER }),
             }
         }
         let Some(error) = refused else { return Ok(Destinations::new(home)) };

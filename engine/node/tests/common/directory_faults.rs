@@ -28,7 +28,7 @@ fn fails(directory: &dyn Directory) {
     bounded("look_up", |deadline| directory.look_up(&tags, deadline, &mut found));
     assert_eq!(found.len(), tags.len());
     for key in 0..tags.len() {
-        let why = found.records(key).expect_err("nobody can have answered");
+        let why = found.records(key).expect_err("no server can have answered");
         assert!(why.is_some(), "a directory that is not reached says why");
     }
     let announced = bounded("announce", |deadline| directory.announce(&owner, &records, deadline));
@@ -36,7 +36,7 @@ fn fails(directory: &dyn Directory) {
     let renewed = bounded("renew", |deadline| directory.renew(&owner, deadline).map(drop));
     let owners = bounded("owners", |deadline| directory.owners(&[owner.epoch], deadline).map(drop));
     for result in [announced, withdrawn, renewed, owners] {
-        let error = result.expect_err("nobody can have answered");
+        let error = result.expect_err("no server can have answered");
         assert!((7020..7030).contains(&error.code()), "{error}");
         assert!(!matches!(error, DirectoryError::Answer { .. } | DirectoryError::Refused { .. }), "{error}");
     }

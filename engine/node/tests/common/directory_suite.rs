@@ -348,7 +348,7 @@ pub(crate) fn a_dead_owners_records_expire_and_block_nobody(cluster: &mut dyn Cl
     let wanted = records(&living, &tags, 1);
     announce(&*client, &living, &wanted);
     assert_eq!(answers(&*client, &tags), each(&wanted));
-    // A dead owner's withdrawal finds nothing, and harms nobody.
+    // A dead owner's withdrawal finds nothing, and changes nothing for other owners.
     withdraw(&*client, &records(&dead[0], &tags, 1));
     assert_eq!(answers(&*client, &tags), each(&wanted));
 }

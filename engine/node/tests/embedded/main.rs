@@ -1,4 +1,5 @@
-//! The embedded directory over real sockets: its shards are processes, which are killed and stopped.
+//! The embedded directory over real sockets: its shards are processes, which are killed and
+//! stopped.
 
 #[path = "../common/directory_suite.rs"]
 mod directory_suite;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kvrail::session::TagSecret;
 use kvrail::{Bf16, KvLayout, PageLayout, PeerKey, shm, tcp};
 use kvrail_node::{
-    Destinations, Directory, GetBatch, GotPage, Hit, Key, KeySpace, GetMiss, Namespace, Node, NodeConfig, Put,
+    Destinations, Directory, GetBatch, GetMiss, GotPage, Hit, Key, KeySpace, Namespace, Node, NodeConfig, Put,
 };
 
 use crate::directory::TestDirectory;

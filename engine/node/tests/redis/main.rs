@@ -62,7 +62,10 @@ suite! {
 #[test]
 fn every_test_of_the_suite_runs_here() {
     let files = [include_str!("../common/directory_suite.rs"), include_str!("../common/directory_faults.rs")];
-    let heads = files.iter().flat_map(|file| file.lines()).filter(|line| line.contains("(cluster: &mut dyn Cluster)"));
+    let heads = files
+        .iter()
+        .flat_map(|file| file.lines())
+        .filter(|line| line.contains("(cluster: &mut dyn Cluster)"));
     let names = heads.filter_map(|line| line.strip_prefix("pub(crate) fn ")?.split_once('('));
     let names: Vec<_> = names.map(|(name, _)| name).collect();
     assert_eq!(names, NAMES);

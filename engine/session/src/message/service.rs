@@ -57,8 +57,8 @@ pub(super) fn answer(parts: Parts<'_>) -> Result<ServiceAnswer, ParseError> {
     Ok(ServiceAnswer { number: number(parts, read.number)?, result })
 }
 
-/// A reserved field has no value. Questions and answers are not encoded again to find that, as other
-/// messages are: they may be long, and come often.
+/// A reserved field has no value. Questions and answers are not encoded again to find that, as
+/// other messages are: they may be long, and come often.
 fn no_value(parts: Parts<'_>, at: usize, field: U16) -> Result<(), ParseError> {
     match field.as_bytes().iter().position(|&byte| byte != 0) {
         None => Ok(()),

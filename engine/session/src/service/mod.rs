@@ -7,8 +7,8 @@
 //! answer mean concerns the two programs alone: the session carries them, encrypted, in one message
 //! each, and answers for a service that does not exist.
 //!
-//! Every question gets one answer, unless the session ends. Questions of one session are answered in
-//! their order; the reader has [`MAX_UNANSWERED`] of them open at most.
+//! Every question gets one answer, unless the session ends. Questions of one session are answered
+//! in their order; the reader has [`MAX_UNANSWERED`] of them open at most.
 
 mod asks;
 mod error;

@@ -131,7 +131,7 @@ impl Table {
                 (owner.lease, owner.until) = (lease, until);
                 return Some((at, true));
             }
-            // Its lease has run out, and nobody has noticed yet: another life begins.
+            // Its lease has run out, and no call has removed it yet: another life begins.
             self.die(at);
         }
         let at = self.owners.add(lease, until)?;

@@ -146,7 +146,9 @@ impl<T: ReaderTransport> ReadDriver<T> {
                         }
                         None => GetMiss::Destination,
                     },
-                    Err(error) if is_beyond(&error) => GetMiss::NoSlot { pool: record.pool, slot: record.slot },
+                    Err(error) if is_beyond(&error) => {
+                        GetMiss::NoSlot { pool: record.pool, slot: record.slot }
+                    }
                     Err(_) => GetMiss::NoPool { pool: record.pool },
                 },
                 (None, _) => GetMiss::NoPool { pool: record.pool },

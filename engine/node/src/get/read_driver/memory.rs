@@ -37,10 +37,10 @@ impl Memory {
         numa: Option<u8>,
         layout: u32,
     ) -> Result<(), RegionError> {
-        // SAFETY: `Registration::new` was promised the same of the memory. Every reader of the node has
-        // slots of it, but a place is used by one at a time: its slot goes into a batch only while
-        // the node has the place's `Destination`, which is given back when the slot has come back
-        // (`Flights`), and no other code gets at the bytes of a slot here.
+        // SAFETY: `Registration::new` was promised the same of the memory. Every reader of the node
+        // has slots of it, but a place is used by one at a time: its slot goes into a batch only
+        // while the node has the place's `Destination`, which is given back when the slot has come
+        // back (`Flights`), and no other code gets at the bytes of a slot here.
         let mut slots =
             unsafe { reader.register_foreign_for(&home.layout, &home.regions, home.access, numa) }?;
         let region = slots.region().index();
