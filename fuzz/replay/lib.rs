@@ -91,6 +91,7 @@ mod tests {
         let replayed = [
             "declaration",
             "handover",
+            "look_up",
             "plan",
             "session_frames",
             "session_message",
