@@ -8,6 +8,7 @@
 //! - `cargo run --release --example layer_pool_to_page`: read a pool of layers into one page.
 //! - `cargo run --release --example pipeline_stages`: fill one page from a pipeline's four stages.
 //! - `cargo run --release --example publish_existing_pool`: publish an engine's own pool.
+//! - `cargo run --example pages_by_key`: put pages by key on one node, get them on another.
 //! - `cargo run --example hand_over`: read a request's pages layer by layer while it is computed.
 //! - `cargo run --example custom_provider`: read a page through a provider of your own.
 

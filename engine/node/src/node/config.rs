@@ -43,6 +43,8 @@ pub struct NodeConfig {
     pub(super) layouts: Vec<PageLayout>,
     pub(super) pools: Vec<PoolSpec>,
     pub(super) directory: Option<Arc<dyn Directory>>,
+    /// The candidates of the embedded directory, if that is used.
+    pub(super) embedded: Option<Vec<Address>>,
     pub(super) cache_records: usize,
     pub(super) cache_ttl: Duration,
     pub(super) readers: usize,
@@ -71,6 +73,7 @@ impl NodeConfig {
             layouts: Vec::new(),
             pools: Vec::new(),
             directory: None,
+            embedded: None,
             cache_records: 1 << 16,
             cache_ttl: Duration::from_secs(5),
             readers: 1,
@@ -110,6 +113,17 @@ impl NodeConfig {
     /// Asks this directory where pages are, and announces the node's own pages there.
     pub fn directory(mut self, directory: Arc<dyn Directory>) -> Self {
         self.directory = Some(directory);
+        self
+    }
+
+    /// Uses the directory that the nodes of the group keep in memory
+    /// ([`embedded`](crate::directory::embedded)), in place of [`directory`](Self::directory).
+    /// `candidates` are the addresses of the nodes that may keep it, the same list in the same
+    /// order on all nodes. If it is empty, this node alone keeps it, at the address that it gets
+    /// ([`Node::address`](crate::Node::address)). A node with pools keeps a shard in any case, which
+    /// is asked only where the node is a candidate.
+    pub fn embedded(mut self, candidates: Vec<Address>) -> Self {
+        self.embedded = Some(candidates);
         self
     }
 

@@ -8,6 +8,7 @@ use kvrail_core::memory::RegionError;
 use rustix::io::Errno;
 
 use crate::announce::AnnounceError;
+use crate::directory::embedded::EmbeddedError;
 use crate::pool::OpenPoolError;
 
 /// Why a node does not start.
@@ -43,6 +44,9 @@ pub enum NodeError {
     /// The pages are not announced.
     #[error(transparent)]
     Announce(#[from] AnnounceError),
+    /// The embedded directory does not start.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
     /// The system has no file descriptor left.
     #[error("no file descriptor for a reader's thread: {0}")]
     Descriptor(#[from] Errno),
@@ -64,6 +68,7 @@ impl NodeError {
             Self::Publisher(source) => source.code(),
             Self::Pool(source) => source.code(),
             Self::Announce(source) => source.code(),
+            Self::Embedded(source) => source.code(),
             Self::Descriptor(_) => 7223,
             Self::Thread(_) => 7224,
         }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use kvrail::session::{Epoch, PoolId};
-use kvrail::{PageLayout, Publisher};
+use kvrail::{Address, PageLayout, Publisher};
 use kvrail_core::time::Time;
 use kvrail_host::clock;
 
@@ -261,6 +261,13 @@ impl Node {
             reading: self.links.all().iter().map(|link| link.load()).sum(),
             connected_readers: self.publisher.as_ref().map_or(0, |publisher| publisher.readers()),
         }
+    }
+
+    /// The address at which readers and, if it keeps a shard, users of the embedded directory reach
+    /// it: if it has pools.
+    #[must_use]
+    pub fn address(&self) -> Option<Address> {
+        self.publisher.as_ref().map(|publisher| publisher.local_addr().into())
     }
 
     /// What the node counts, for an endpoint of Prometheus among others.

@@ -15,7 +15,10 @@ use super::Node;
 use super::config::{NodeConfig, PoolSpec};
 use super::error::NodeError;
 use crate::announce::Announcer;
-use crate::directory::Owner;
+use crate::directory::embedded::{
+    DIRECTORY_SERVICE, EmbeddedConfig, EmbeddedDirectory, EmbeddedShard, ShardConfig,
+};
+use crate::directory::{Directory, Owner};
 use crate::get::cache::RecordCache;
 use crate::get::counters::Counters;
 use crate::get::link::{DriverLink, DriverLinks};
@@ -97,6 +100,9 @@ impl Node {
         }
         let specs = std::mem::take(&mut config.pools);
         let publisher = if specs.is_empty() { None } else { Some(offer(&config, specs, publish)?) };
+        if let Some(candidates) = config.embedded.take() {
+            config.directory = Some(embedded(&config, candidates, publisher.as_deref())?);
+        }
         let (look_ups, parker) = LookUpLink::new();
         let shared = Arc::new(Shared {
             node: NODES.fetch_add(1, Ordering::Relaxed),
@@ -204,13 +210,30 @@ fn add_pool(counts: &mut PoolCounts, of: &PoolStatistics) {
     counts.evictions += of.evictions;
 }
 
+/// A client of the embedded directory.
+fn embedded(
+    config: &NodeConfig,
+    mut candidates: Vec<Address>,
+    publisher: Option<&Publisher>,
+) -> Result<Arc<dyn Directory>, NodeError> {
+    if candidates.is_empty() {
+        candidates.extend(publisher.map(|publisher| publisher.local_addr().into()));
+    }
+    let config = EmbeddedConfig::new(candidates, config.keys.clone(), config.name);
+    Ok(Arc::new(EmbeddedDirectory::start(config)?))
+}
+
 /// Offers the node's pools.
 fn offer(
     config: &NodeConfig,
     pools: Vec<PoolSpec>,
     publish: impl PublisherTransport,
 ) -> Result<Arc<Publisher>, NodeError> {
-    let all = PublisherConfig::new(config.name).server(config.server.clone());
+    let mut server = config.server.clone();
+    if config.embedded.is_some() {
+        server = server.service(DIRECTORY_SERVICE, Arc::new(EmbeddedShard::new(ShardConfig::default())));
+    }
+    let all = PublisherConfig::new(config.name).server(server);
     let all = pools.into_iter().fold(all, |all, pool| match pool {
         PoolSpec::Own(layout, slots) => all.pool(layout, slots),
         PoolSpec::Engine(pool) => all.foreign_pool(pool),
