@@ -197,10 +197,11 @@ impl PageLayout {
     /// use kvrail::layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level};
     /// use kvrail::layouts::PlaneDecl;
     ///
+    /// let fields = [FieldDecl::new("latent", ElementKind::Bf16, 576)];
     /// let page = Declaration {
     ///     axes: &[Axis::whole(AxisKind::Token, 64)],
     ///     order: &[Level::Axis(AxisKind::Token)],
-    ///     planes: &[PlaneDecl::of(&[FieldDecl::new("latent", ElementKind::Bf16, 576)])],
+    ///     planes: &[PlaneDecl::of(&fields)],
     ///     ..Declaration::EMPTY
     /// };
     /// let layout = PageLayout::of_geometry("latent", &page.build()?, false)?;

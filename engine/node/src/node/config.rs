@@ -31,8 +31,10 @@ pub(super) enum PoolSpec {
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let key = PeerKey::from_passphrase("correct horse battery staple")?;
-/// let config = NodeConfig::new("decode-3".parse()?,
-/// key).layout(PageLayout::of::<Mla>()).readers(2); # Ok(()) # } ```
+/// let config = NodeConfig::new("decode-3".parse()?, key).layout(PageLayout::of::<Mla>()).readers(2);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct NodeConfig {
     pub(super) name: NodeName,
