@@ -1,62 +1,19 @@
 //! After set-up nothing on the data path allocates: not submitting, posting or polling, and not the
 //! failure of a lane, its flush, the re-posting of its wrs and the new lane.
 #![allow(missing_docs, reason = "tests")]
-#![allow(unsafe_code, reason = "a counting allocator")]
 
 mod common;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/heap.rs"]
+mod heap;
 
 use common::*;
+use heap::heap_calls;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_layouts::Selection;
 use kvrail_sim::sim::{self, Action, Fate, Sim};
-
-thread_local! {
-    /// The heap calls of this thread while it counts.
-    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-struct Counting;
-
-fn count() {
-    COUNT.with(|count| count.set(count.get().map(|n| n + 1)));
-}
-
-// SAFETY: each call is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is the callee's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: the caller's promise is the callee's.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is the callee's.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Heap calls of this thread in `f`.
-fn heap_calls<R>(f: impl FnOnce() -> R) -> (u64, R) {
-    COUNT.with(|count| count.set(Some(0)));
-    let out = f();
-    (COUNT.with(|count| count.take()).unwrap_or_default(), out)
-}
 
 #[test]
 fn the_counter_counts() {

@@ -50,9 +50,10 @@ fn pages_arrive_whole_in_their_slots() {
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
     let stats = engine.peer_stats(peer).unwrap();
     assert_eq!((stats.pages, stats.bytes), (SLOTS as u64, (SLOTS * (PAGE + ENTRY_BYTES as usize)) as u64));
-    // Three chunks and a validating READ a page, shared by both rails.
+    // Three chunks a page, and at most one validating READ a page, shared by both rails.
     let chunks: Vec<u64> = (0..2).map(|r| engine.rail_stats(RailIndex(r)).unwrap().chunks).collect();
-    assert_eq!(chunks.iter().sum::<u64>(), 4 * SLOTS as u64);
+    let pages = SLOTS as u64;
+    assert!((3 * pages + 1..4 * pages).contains(&chunks.iter().sum::<u64>()), "{chunks:?}");
     assert!(chunks.iter().all(|&n| n > 10), "{chunks:?}");
 }
 

@@ -31,7 +31,17 @@ struct Bench<'s, 'm> {
 
 impl<'s, 'm> Bench<'s, 'm> {
     fn new(state: &'s mut SmallState, sim: &'m Sim<'m>, owner: &Owner, dest: &Destination) -> Self {
-        let mut engine = start(state, sim, CONFIG);
+        Self::with(state, sim, owner, dest, CONFIG)
+    }
+
+    fn with(
+        state: &'s mut SmallState,
+        sim: &'m Sim<'m>,
+        owner: &Owner,
+        dest: &Destination,
+        config: EngineConfig,
+    ) -> Self {
+        let mut engine = start(state, sim, config);
         let slots = dest.register(&mut engine, PAGE);
         let (peer, region, lanes) = connect(&mut engine, sim, owner, 1, 1, 32);
         Self { sim, engine, slots, peer, region, lane: lanes[0] }
@@ -189,4 +199,94 @@ fn a_row_whose_lane_dies_is_read_again_over_another() {
         reposted += bench.engine.rail_stats(RailIndex(1)).unwrap().reposted;
     });
     assert!(!all || reposted > 20, "{reposted} wrs were posted again: the test reaches what it is for");
+}
+
+/// Pages of three chunks.
+const LONG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..CONFIG };
+
+#[test]
+fn entries_of_pages_of_several_chunks_are_read_together_and_each_decides_about_its_own() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(4), &rails(1)).unwrap();
+    let mut owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(2 * SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut bench = Bench::with(&mut state, &sim, &owner, &dest, LONG);
+
+    // One commit holds the chunks of all five pages, and its last wr alone is signaled: they arrive
+    // together, and so do their entries.
+    bench.submit(&owner, &[3, 4, 5, 6, 7]);
+    assert_eq!(bench.results(), [Ok(()); 5]);
+    assert_eq!(bench.wrs(), 5 * 3 + 1);
+
+    // Rows of three, one and one.
+    let before = bench.wrs();
+    bench.submit(&owner, &[3, 4, 5, 9, 7]);
+    owner.invalidate(&sim, 4);
+    owner.publish(&sim, 4, 78);
+    owner.invalidate(&sim, 9);
+    let results = bench.results();
+    assert_eq!((results[0], results[2], results[4]), (Ok(()), Ok(()), Ok(())));
+    assert!(matches!(results[1], Err(PageError::Miss(Miss::Generation { .. }))), "{results:?}");
+    assert!(matches!(results[3], Err(PageError::Miss(Miss::Overwriting { .. }))), "{results:?}");
+    assert_eq!(bench.wrs() - before, 5 * 3 + 3);
+}
+
+/// A page whose entry is read with others' waits for its own last chunk. The chunks of a batch go
+/// over several lanes of different speed, so that they end in any order, and pages are withdrawn.
+#[test]
+fn a_page_is_validated_after_its_last_chunk_in_whatever_order_the_chunks_of_a_row_end() {
+    let (mut good, mut gone, mut saved) = (0, 0, 0);
+    let all = common::seeds::each("a_page_is_validated_after_its_last_chunk", 0..60, |seed| {
+        let mut rng = Rng(seed);
+        let mut storage = Box::new(SmallSim::new());
+        let mut bytes = memory(1);
+        let config = sim::SimConfig { pieces: 4, ..sim::SimConfig::new(seed) };
+        let sim = Sim::new(&mut storage, config, &rails(2)).unwrap();
+        let mut owner = Owner::new(&sim, &mut bytes[0], 1);
+        let dest = Destination::new(SLOTS, PAGE);
+        let mut state = Box::new(SmallState::new());
+        let config = EngineConfig { run_chunks: 1 + (seed % 3) as u32, ..LONG };
+        let mut bench = Bench::with(&mut state, &sim, &owner, &dest, config);
+        for rail in [0, 1, 1] {
+            attach(&mut bench.engine, &sim, bench.peer, &owner, rail, 32).unwrap();
+        }
+        let slots: Vec<usize> = (0..12).collect();
+        let wanted: Vec<_> = slots.iter().map(|&slot| owner.location(slot)).collect();
+        let mut batch = bench.engine.batch().unwrap();
+        for &location in &wanted {
+            batch.read(bench.region.page(location).unwrap(), bench.slots.next().unwrap()).unwrap();
+        }
+        let ticket = bench.engine.submit(batch, sim.now(), LATE).unwrap();
+        // The owner overwrites one page, and the caller withdraws two, at some time.
+        for _ in 0..3 {
+            sim.advance_to(sim.now() + Nanos(rng.below(4_000)));
+            bench.engine.poll(sim.now());
+            let page = rng.below(12) as usize;
+            if rng.chance(40) {
+                owner.invalidate(&sim, page);
+                owner.scribble(&sim, page, 0, PAGE);
+            } else {
+                let _ = bench.engine.withdraw_page(ticket, page, sim.now());
+            }
+        }
+        let engine = &mut bench.engine;
+        settle(engine, &sim, LATE, |mut done| {
+            for page in done.pages() {
+                if page.result.is_ok() {
+                    good += 1;
+                    let byte = owner.expected(wanted[page.index]);
+                    let bytes = page.slot.bytes().unwrap();
+                    assert!(bytes.iter().all(|b| *b == byte), "seed {seed}: page {}", page.index);
+                } else {
+                    gone += 1;
+                }
+            }
+        });
+        assert!(sim.violations().is_empty(), "seed {seed}: {:?}", sim.violations());
+        let wrs: u64 = (0..2).map(|rail| engine.rail_stats(RailIndex(rail)).unwrap().chunks).sum();
+        saved += (4 * 12_u64).saturating_sub(wrs);
+    });
+    assert!(!all || (good > 300 && gone > 50 && saved > 100), "{good} good, {gone} gone, {saved} READs less");
 }

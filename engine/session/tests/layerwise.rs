@@ -183,7 +183,8 @@ fn model(whole: bool) -> Nanos {
     let mut table = vec![0; PAGES as usize * ENTRY_BYTES as usize];
     let mut storage = Box::new(Rails::new());
     let rail = RailSpec { cq_entries: 4096, ..RailSpec::GBITS_400 };
-    let config = SimConfig { copy_up_to: 1024, ..SimConfig::new(1) };
+    // Entries of up to 64 pages come by one READ; a layer of a page is longer, and not copied.
+    let config = SimConfig { copy_up_to: 64 * ENTRY_BYTES as u32, ..SimConfig::new(1) };
     let sim = Sim::new(&mut storage, config, &[rail; RAILS as usize]).unwrap();
     let peer = sim.add_peer().unwrap();
     let table = sim.publish(peer, TABLE_BASE, &mut table, KEYS).unwrap();

@@ -1,7 +1,9 @@
 //! READs that succeed.
 
 use kvrail_core::id::{RailIndex, WrId};
-use kvrail_core::provider::{Commit, Ends, Piece, Post as _, Provider as _, Read, UniformReads};
+use kvrail_core::provider::{
+    Commit, Ends, KeyedEnds, KeyedReads, Piece, Post as _, Provider as _, Read, UniformReads,
+};
 
 use crate::driver::{Driver, RAIL, expect_in_order, need};
 use crate::failure::{CaseResult, ensure};
@@ -94,7 +96,33 @@ pub(crate) fn uniform_reads_give_what_the_same_reads_one_by_one_give<R: Rig>() -
         ends.len(),
         d.done
     );
-    ends.into_iter().try_for_each(|(from, to)| d.expect_bytes(from, to, 256))
+    ends.into_iter().try_for_each(|(from, to)| d.expect_bytes(from, to, 256))?;
+
+    // The same READs to other places, each with its keys, of more ends than READs.
+    d.done.clear();
+    let keyed =
+        KeyedReads { wr_id: WrId::new(lane.id, 3), len: model.len, count: ends.len() as u32, signaled: true };
+    let moved = places.map(|Ends { remote_addr, local_addr }| KeyedEnds {
+        remote_addr,
+        rkey: model.rkey,
+        local_addr: local_addr + 300,
+        lkey: model.lkey,
+    });
+    #[allow(unsafe_code, reason = "posting promises whose memory is read into")]
+    // SAFETY: as above.
+    let mut post = unsafe { d.provider.begin(&mut lane.lane) };
+    post.read_keyed(keyed, moved.into_iter().chain([moved[0]]));
+    let commit = post.commit();
+    ensure!(commit == Commit::All, "{commit:?} for {} keyed READs on an idle lane", ends.len());
+    d.until("the completion of keyed READs, of which the last is signaled", |d| !d.done.is_empty())?;
+    d.linger()?;
+    ensure!(
+        d.done.len() == 1 && d.done[0].wr_id == WrId::new(lane.id, 5) && d.done[0].status.is_success(),
+        "{} keyed READs completed with {:?}; the last alone is signaled",
+        ends.len(),
+        d.done
+    );
+    ends.into_iter().try_for_each(|(from, to)| d.expect_bytes(from, to + 300, 256))
 }
 
 pub(crate) fn completions_of_a_lane_come_in_the_order_of_posting<R: Rig>() -> CaseResult {

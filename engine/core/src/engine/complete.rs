@@ -339,11 +339,23 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.retire(page);
     }
 
-    /// Queues the validating READ of a page of `batch`, and of the pages that it stands for.
+    /// Queues the validating READ of a page of `batch`, and of the pages that it stands for: behind
+    /// the page before, if that one waits for its own.
     #[inline]
     fn queue_validation(&mut self, page: PageRef, batch: u16) {
         let Self { pages, peers, .. } = self;
-        let peer = pages.at(page).peer();
+        let source = pages.at(page).source;
+        if page.0 > pages.first(batch).0 {
+            let before = pages.at(PageRef(page.0 - 1));
+            // The data of the page before has arrived, too, and its validating READ is not posted
+            // yet, so one READ may bring the entries of both. The link of a retired page is that of
+            // the pages that are reported.
+            if before.source == source && before.phase == Phase::Validating && !before.validate.is_out() {
+                pages.at(page).validate = PageLink::BEHIND;
+                return;
+            }
+        }
+        let peer = source.peer().index();
         let p = &mut peers[usize::from(peer)];
         // The class is looked up only where it matters.
         let turn = if p.circles.is_divided() { usize::from(pages.head(batch).class) } else { 0 };

@@ -13,7 +13,7 @@ pub(crate) const VALIDATE: u32 = u32::MAX;
 ///
 /// The record is in the ring at the place of its first wr; the places of its other wrs hold
 /// nothing. Only a lane that is up has records with a `count` above 1. Several pages in one record
-/// belong to one uniform segment.
+/// belong to one segment, which is uniform unless the record is of validating READs.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(16))]
 pub(crate) struct Record {

@@ -55,7 +55,8 @@ impl Pair {
         }
     }
 
-    pub(super) const fn times(self, n: u32) -> Self {
+    #[inline]
+    pub(crate) const fn times(self, n: u32) -> Self {
         Self {
             from: self.from.wrapping_mul(n as u16),
             to: self.to.wrapping_mul(n as u16),

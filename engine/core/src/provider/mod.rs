@@ -178,4 +178,4 @@ mod post;
 pub use self::contract::{
     DmaBuf, MemoryRange, Provider, ProviderEvent, RailInfo, RailKeys, RegisterError, WaitFor, Wake,
 };
-pub use self::post::{Commit, Ends, Piece, Post, Read, UniformReads};
+pub use self::post::{Commit, Ends, KeyedEnds, KeyedReads, Piece, Post, Read, UniformReads};

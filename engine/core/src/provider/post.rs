@@ -63,6 +63,44 @@ pub struct Ends {
     pub local_addr: u64,
 }
 
+/// The common fields of READs of one length, each between regions of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyedReads {
+    /// The name of the first READ; the names of the others follow it ([`WrId::nth`]).
+    pub wr_id: WrId,
+    /// Bytes of each READ, at least 1.
+    pub len: u32,
+    /// How many there are.
+    pub count: u32,
+    /// Whether the last one is signaled. The others are not.
+    pub signaled: bool,
+}
+
+impl KeyedReads {
+    /// READ number `i`, from 0, between `ends`.
+    #[inline]
+    #[must_use]
+    pub const fn read(&self, i: u32, ends: KeyedEnds) -> Read {
+        let Self { wr_id, len, count, signaled } = *self;
+        let KeyedEnds { remote_addr, rkey, local_addr, lkey } = ends;
+        let signaled = signaled && i + 1 == count;
+        Read { wr_id: wr_id.nth(i), remote_addr, local_addr, len, rkey, lkey, signaled }
+    }
+}
+
+/// The two addresses of a READ, each with the key of its region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyedEnds {
+    /// Address in the peer's memory.
+    pub remote_addr: u64,
+    /// The peer's key for the remote region on the peer's rail.
+    pub rkey: u32,
+    /// Address in local registered memory.
+    pub local_addr: u64,
+    /// The local key of the destination region on this rail.
+    pub lkey: u32,
+}
+
 /// The outcome of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(
@@ -101,6 +139,15 @@ pub trait Post {
         for (i, ends) in (0..).zip(ends) {
             left -= 1;
             self.read(reads.read(i, ends, left == 0));
+        }
+    }
+
+    /// Adds `reads.count` descriptors of one length, in this order: the first as many of `ends`, which
+    /// has as many. An encoder may implement this method to encode them in a loop of its own.
+    #[inline]
+    fn read_keyed(&mut self, reads: KeyedReads, ends: impl Iterator<Item = KeyedEnds>) {
+        for (i, ends) in (0..reads.count).zip(ends) {
+            self.read(reads.read(i, ends));
         }
     }
 

@@ -14,7 +14,7 @@ use core::ptr::{self, NonNull};
 
 use super::wr::{SendFlags, SendWr, Sge};
 use crate::id::WrId;
-use crate::provider::{Commit, Ends, Piece, Read, UniformReads};
+use crate::provider::{Commit, Ends, KeyedEnds, KeyedReads, Piece, Read, UniformReads};
 
 /// The memory of a [`Chain`] of `N` templates with at most `S` pieces each.
 #[derive(Debug)]
@@ -171,6 +171,49 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
             left -= 1;
             self.push(&reads.read(i, ends, left == 0));
         }
+    }
+
+    /// Encodes READs of one length, each between regions of its own, into the next templates.
+    ///
+    /// # Panics
+    ///
+    /// If these would be more than `N` in all.
+    #[inline]
+    pub fn push_keyed(&mut self, reads: &KeyedReads, ends: impl Iterator<Item = KeyedEnds>) {
+        let (first, n) = (self.len, reads.count as usize);
+        assert!(n <= N - first, "a chain of {N} wrs, {first} of them encoded, takes no {n} more");
+        if reads.wr_id.nth(reads.count).0 < reads.wr_id.0 {
+            // The sequence numbers wrap.
+            return (0..reads.count).zip(ends).for_each(|(i, ends)| self.push(&reads.read(i, ends)));
+        }
+        // SAFETY: first <= N, within the array of N or one past it.
+        let wrs = unsafe { self.chain.wrs.as_ptr().add(first) };
+        // SAFETY: n live, linked templates follow, and no other code has them now (see `fill`).
+        let wrs = unsafe { core::slice::from_raw_parts_mut(wrs, n) };
+        // SAFETY: first <= N, within the array of N or one past it.
+        let sges = unsafe { self.chain.sges.as_ptr().add(first) };
+        // SAFETY: as for the templates; S is at least 1.
+        let sges = unsafe { core::slice::from_raw_parts_mut(sges, n) };
+        let KeyedReads { wr_id: WrId(wr_id), len: length, signaled, .. } = *reads;
+        // How many ends the iterator has given, which may be fewer than n.
+        let mut given = 0;
+        for ((wr, sges), ends) in wrs.iter_mut().zip(sges).zip(ends) {
+            wr.wr_id = wr_id.wrapping_add(given);
+            given += 1;
+            wr.send_flags = SendFlags::empty();
+            wr.remote_addr = ends.remote_addr;
+            wr.rkey = ends.rkey;
+            if S > 1 {
+                wr.num_sge = 1;
+            }
+            sges[0] = Sge { addr: ends.local_addr, length, lkey: ends.lkey };
+        }
+        // At most n, a length.
+        let given = given as usize;
+        if signaled && given == n && n > 0 {
+            wrs[n - 1].send_flags = SendFlags::SIGNALED;
+        }
+        self.len = first + given;
     }
 
     /// Encodes one READ of several pieces into the next template.
@@ -338,6 +381,51 @@ mod tests {
             });
             assert_eq!(commit, Commit::All);
         }
+    }
+
+    #[test]
+    fn keyed_reads_are_encoded_as_the_same_reads_one_by_one() {
+        let mut storage = ChainStorage::<8, 2>::new();
+        let mut chain = Chain::new(&mut storage);
+        let pieces = [Piece { addr: 0x10, len: 1 }, Piece { addr: 0x20, len: 2 }];
+        let ends = |i: u32| KeyedEnds {
+            remote_addr: 0x1000 + u64::from(i),
+            rkey: 10 + i,
+            local_addr: 0x2000 + u64::from(i),
+            lkey: 20 + i,
+        };
+        // Words that earlier commits left in the templates are overwritten.
+        for (before, seq) in (0..5).flat_map(|n| [0, 4, 3, 2, 1].map(|left| (n, WrId::SEQUENCES - left))) {
+            let wr_id = WrId::new(LaneId::new(1, 2), seq);
+            let reads = KeyedReads { wr_id, len: 96, count: 3, signaled: before % 2 == 0 };
+            let mut posting = chain.begin();
+            (0..8).for_each(|i| posting.push_scattered(&read(i, i % 2 == 0), &pieces));
+            assert_eq!(posting.post(|_| (0, ptr::null_mut())), Commit::All);
+            let mut posting = chain.begin();
+            (0..before).for_each(|i| posting.push(&read(i, false)));
+            posting.push_keyed(&reads, (0..).map(ends));
+            assert_eq!(posting.len(), before as usize + 3);
+            let commit = posting.post(|head| {
+                let mut seen = [(0, 0, 0, 0, 0, 0, 0); 8];
+                assert_eq!(walk(head, &mut seen), before as usize + 3);
+                for i in 0..3 {
+                    let r = reads.read(i, ends(i));
+                    let flags = if r.signaled { SendFlags::SIGNALED.bits() } else { 0 };
+                    let want = (r.wr_id.0, r.remote_addr, r.rkey, r.local_addr, r.len, r.lkey, flags);
+                    assert_eq!(seen[(before + i) as usize], want);
+                }
+                (0, ptr::null_mut())
+            });
+            assert_eq!(commit, Commit::All);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a chain of 2 wrs, 0 of them encoded, takes no 3 more")]
+    fn a_full_chain_takes_no_more_keyed_reads() {
+        let mut storage = ChainStorage::<2>::new();
+        let reads = KeyedReads { wr_id: WrId(0), len: 1, count: 3, signaled: true };
+        Chain::new(&mut storage).begin().push_keyed(&reads, core::iter::empty());
     }
 
     #[test]

@@ -5,6 +5,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/heap.rs"]
+mod heap;
+
+mod allocations;
 mod misuse;
 mod pool;
 mod schedule;

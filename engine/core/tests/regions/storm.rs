@@ -126,8 +126,13 @@ fn storm(seed: u64) -> (u32, u32, u32) {
                 batch.set_class(if rng.chance(50) { Class::Background } else { Class::Urgent });
                 let begin = asked.len();
                 let mut at = 0;
-                for _ in 0..rng.below(5) {
-                    let from = rng.below(SLOTS as u64) as usize;
+                for _ in 0..rng.below(8) {
+                    // Pages that stand side by side at their owner, as well: one READ brings their
+                    // entries.
+                    let from = match asked.last() {
+                        Some(last) if at > 0 && rng.chance(60) => (last.from + 1) % SLOTS,
+                        _ => rng.below(SLOTS as u64) as usize,
+                    };
                     let validated = rng.chance(80);
                     let page = match validated {
                         true => region.page(pool.location(from)).unwrap(),

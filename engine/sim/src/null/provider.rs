@@ -6,8 +6,8 @@ use core::ptr::{self, NonNull};
 
 use kvrail_core::id::{LaneId, MAX_RAILS, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
-    Commit, Ends, MemoryRange, Piece, Post, Provider, ProviderEvent, RailInfo, RailKeys, Read, RegisterError,
-    UniformReads, WaitFor, Wake,
+    Commit, Ends, KeyedEnds, KeyedReads, MemoryRange, Piece, Post, Provider, ProviderEvent, RailInfo,
+    RailKeys, Read, RegisterError, UniformReads, WaitFor, Wake,
 };
 use kvrail_core::verbs_abi::{Chain, ChainStorage, Posting, SendFlags, SendWr, Sge, Wc};
 
@@ -245,6 +245,11 @@ impl<const CHAIN: usize, const SGES: usize> Post for NullPost<'_, '_, CHAIN, SGE
     #[inline]
     fn read_uniform(&mut self, uniform: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         self.posting.push_uniform(&uniform, ends);
+    }
+
+    #[inline]
+    fn read_keyed(&mut self, reads: KeyedReads, ends: impl Iterator<Item = KeyedEnds>) {
+        self.posting.push_keyed(&reads, ends);
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ptr;
 
 use kvrail_core::id::WrId;
-use kvrail_core::provider::{Commit, Ends, Piece, Post, Read, UniformReads};
+use kvrail_core::provider::{Commit, Ends, KeyedEnds, KeyedReads, Piece, Post, Read, UniformReads};
 use kvrail_core::verbs_abi::{Posting, SendFlags, SendWr, Sge};
 use rdma_mummy_sys as sys;
 
@@ -118,6 +118,11 @@ impl Post for SendWrPost<'_> {
     #[inline]
     fn read_uniform(&mut self, reads: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         self.posting.push_uniform(&reads, ends);
+    }
+
+    #[inline]
+    fn read_keyed(&mut self, reads: KeyedReads, ends: impl Iterator<Item = KeyedEnds>) {
+        self.posting.push_keyed(&reads, ends);
     }
 
     #[inline]

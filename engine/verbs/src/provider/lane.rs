@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kvrail_core::id::{LaneId, ProviderId, RailIndex};
-use kvrail_core::provider::{Commit, Ends, Piece, Post, Read, UniformReads};
+use kvrail_core::provider::{Commit, Ends, KeyedEnds, KeyedReads, Piece, Post, Read, UniformReads};
 
 use super::progress::Progress;
 use crate::connect::Counted;
@@ -59,6 +59,11 @@ impl<E: Encoder> Post for VerbsPost<'_, E> {
     #[inline]
     fn read_uniform(&mut self, reads: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         self.post.read_uniform(reads, ends);
+    }
+
+    #[inline]
+    fn read_keyed(&mut self, reads: KeyedReads, ends: impl Iterator<Item = KeyedEnds>) {
+        self.post.read_keyed(reads, ends);
     }
 
     #[inline]

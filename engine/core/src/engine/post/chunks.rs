@@ -13,7 +13,7 @@ use crate::memory::slot::Slot;
 use crate::page::PageTable;
 use crate::page::list::PageRef;
 use crate::plan::{Pair, Plans, Walk};
-use crate::provider::{Piece, Post, Provider, Read};
+use crate::provider::{KeyedEnds, KeyedReads, Piece, Post, Provider, Read};
 use crate::regions::{LocalPiece, LocalPlace, RemotePlace};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
@@ -176,8 +176,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     if left < LONG_ROW {
                         let mut pair = first;
                         for _ in 0..left {
-                            let (remote, rkey, local, lkey) = row.ends(pair);
-                            post.read(next(remote, local, (rkey, lkey)));
+                            let KeyedEnds { remote_addr, rkey, local_addr, lkey } = row.ends(pair);
+                            post.read(next(remote_addr, local_addr, (rkey, lkey)));
                             pair = pair.plus(step);
                         }
                     } else {
@@ -260,9 +260,6 @@ struct RowOfPairs<'e> {
     len: u32,
 }
 
-/// Where one READ begins on both sides, and the keys there.
-type KeyedEnds = (u64, u32, u64, u32);
-
 /// From this many READs on, a row of pairs is posted by a loop of its own.
 const LONG_ROW: u32 = 8;
 
@@ -278,7 +275,12 @@ impl RowOfPairs<'_> {
             Some(piece) => (piece.slot(self.slot.1), piece.keys[self.rails.0]),
             None => (self.slot.0, self.keys.1),
         };
-        (from.wrapping_add(pair.source.into()), rkey, to.wrapping_add(pair.destination.into()), lkey)
+        KeyedEnds {
+            remote_addr: from.wrapping_add(pair.source.into()),
+            rkey,
+            local_addr: to.wrapping_add(pair.destination.into()),
+            lkey,
+        }
     }
 
     /// Adds `count` READs to a commit, which comes back; the first is `wr_id`. `last`: they end the
@@ -294,29 +296,51 @@ impl RowOfPairs<'_> {
         let at_start = (first.source, first.destination, step.source, step.destination) == (0, 0, 0, 0);
         if (step.from, step.to) == (1, 1) && at_start && remotes_from.len() >= n && pieces_from.len() >= n {
             // Each region of a page lands in the same one of a slot.
-            let ends = remotes_from.iter().zip(pieces_from).map(|(place, piece)| {
-                (place.page(page), place.keys[remote_rail], piece.slot(slot.1), piece.keys[rail])
-            });
+            let ends = |at: usize, n: usize| {
+                let (remotes, pieces) = (part(remotes_from, at, n), part(pieces_from, at, n));
+                let both = remotes.iter().zip(pieces);
+                both.map(|(place, piece)| KeyedEnds {
+                    remote_addr: place.page(page),
+                    rkey: place.keys[remote_rail],
+                    local_addr: piece.slot(slot.1),
+                    lkey: piece.keys[rail],
+                })
+            };
             return all.post(post, ends, signals);
         }
         if (step.from, step.source) == (1, 0) && remotes_from.len() >= n && pieces.is_empty() {
             // The regions of a page land in a slot of one.
-            let (mut to, by) = (first.destination, step.destination);
-            let ends = remotes_from.iter().map(|place| {
-                let at = slot.0.wrapping_add(to.into());
-                to = to.wrapping_add(by);
-                (place.page(page).wrapping_add(first.source.into()), place.keys[remote_rail], at, keys.1)
-            });
+            let ends = |at: usize, n: usize| {
+                // A row has fewer than 2^32 READs.
+                let mut to = first.destination.wrapping_add(step.destination.wrapping_mul(at as u32));
+                part(remotes_from, at, n).iter().map(move |place| {
+                    let local_addr = slot.0.wrapping_add(to.into());
+                    to = to.wrapping_add(step.destination);
+                    let remote_addr = place.page(page).wrapping_add(first.source.into());
+                    KeyedEnds { remote_addr, rkey: place.keys[remote_rail], local_addr, lkey: keys.1 }
+                })
+            };
             return all.post(post, ends, signals);
         }
-        let mut pair = first;
-        let ends = core::iter::repeat_with(|| {
-            let ends = self.ends(pair);
-            pair = pair.plus(step);
-            ends
-        });
+        let ends = |at: usize, n: usize| {
+            let mut pair = first.plus(step.times(at as u32));
+            core::iter::repeat_with(move || {
+                let ends = self.ends(pair);
+                pair = pair.plus(step);
+                ends
+            })
+            .take(n)
+        };
         all.post(post, ends, signals)
     }
+}
+
+/// The `n` items from number `at` on, which are there.
+#[inline]
+fn part<T>(all: &[T], at: usize, n: usize) -> &[T] {
+    let part = all.get(at..at + n);
+    debug_assert!(part.is_some(), "a row of pairs has a place for each");
+    part.unwrap_or(&[])
 }
 
 /// Consecutive READs of one length.
@@ -331,13 +355,14 @@ struct Alike {
 }
 
 impl Alike {
-    /// Adds the READs to a commit, which comes back; `ends` has at least as many items.
+    /// Adds the READs to a commit, which comes back. `ends` gives those of so many READs from a
+    /// number on.
     // Not inlined, and the commit a value, so that its loop has all registers.
     #[inline(never)]
-    fn post<C: Post>(
+    fn post<C: Post, I: Iterator<Item = KeyedEnds>>(
         self,
         mut post: C,
-        mut ends: impl Iterator<Item = KeyedEnds>,
+        ends: impl Fn(usize, usize) -> I,
         signals: &mut Signals,
     ) -> C {
         let Self { mut wr_id, count, len, last } = self;
@@ -346,16 +371,11 @@ impl Alike {
         while left > 0 {
             // All but the last of these are unsignaled.
             let n = left.min(until);
-            for (remote_addr, rkey, local_addr, lkey) in ends.by_ref().take(n as usize - 1) {
-                post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled: false });
-                wr_id = wr_id.nth(1);
-            }
+            let done = (count - left) as usize;
             (left, until) = (left - n, until - n);
             let signaled = until == 0 || left == 0 && last;
-            if let Some((remote_addr, rkey, local_addr, lkey)) = ends.next() {
-                post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled });
-                wr_id = wr_id.nth(1);
-            }
+            post.read_keyed(KeyedReads { wr_id, len, count: n, signaled }, ends(done, n as usize));
+            wr_id = wr_id.nth(n);
             until = if until == 0 { every } else { until };
         }
         signals.count_behind(until, len);
