@@ -85,6 +85,11 @@ impl DriverLink {
         self.requests.pop()
     }
 
+    /// Whether a request waits.
+    pub(crate) fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
     /// `pages` pages of a request have come back.
     pub(crate) fn came_back(&self, pages: u32) {
         self.load.fetch_sub(pages as usize, Ordering::Relaxed);

@@ -101,7 +101,14 @@ impl EnginePool {
         let withdrawn = EngineSlotError::Withdrawn { pool };
         let of = self.pool().ok_or(withdrawn)?;
         let slots = of.foreign().ok_or(withdrawn)?;
-        self.shared.change(|table| table.claim(slot, empty)).map_err(|refused| match refused {
+        let claim = |table: &mut SlotTable| {
+            table.claim(slot, empty)?;
+            // Under the lock: from its release on the key of the earlier page leads nowhere, so
+            // another thread that removes it would take it for a miss. The slot exists.
+            _ = of.invalidate(slot);
+            Ok(())
+        };
+        self.shared.change(claim).map_err(|refused| match refused {
             Refused::NoSlot => EngineSlotError::Slot { pool, slot, slots: of.slots() },
             Refused::Published(key) => EngineSlotError::Published { pool, slot, key },
             Refused::BeingWritten => EngineSlotError::BeingWritten { pool, slot },

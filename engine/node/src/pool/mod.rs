@@ -199,9 +199,13 @@ impl PagePool {
         let pool = self.pool()?;
         let reserved = self.shared.change(|table| {
             let reserved = table.reserve(key, replace);
-            if let Reserved::Slot { replaced: Some(replaced), .. } = reserved {
-                // Under the lock: later the slot may have another page. It exists.
-                _ = pool.invalidate(replaced);
+            if let Reserved::Slot { slot, replaced } = reserved {
+                // Under the lock: from its release on the keys of the earlier pages lead nowhere,
+                // so another thread that removes or replaces one would take it for a miss. And
+                // later the replaced slot may have another page. Both exist.
+                for slot in [Some(slot), replaced].into_iter().flatten() {
+                    _ = pool.invalidate(slot);
+                }
             }
             reserved
         });
@@ -249,8 +253,12 @@ impl PagePool {
     /// exists. It counts as a use.
     pub fn local(&self, key: Key) -> Option<LocalRead<'_>> {
         let hold = Hold::of(&self.shared, key)?;
-        let page = self.pool().ok()?.page(hold.record().slot).ok()?;
-        Some(LocalRead::of(page, hold))
+        let (pool, record) = (self.pool().ok()?, hold.record());
+        let page = pool.page(record.slot).ok()?;
+        // The slot cannot be written any more. Should another call than this pool's have written
+        // it, against the rule, its entry says so.
+        let is_there = pool.location(record.slot) == Ok(Some(record.location()));
+        is_there.then(|| LocalRead::of(page, hold))
     }
 
     /// Removes the page of `key`: a miss for every reader when this returns, pinned or not. A page

@@ -5,4 +5,5 @@ mod deaths;
 mod directory;
 mod forged;
 mod group;
+mod limits;
 mod load;

@@ -66,6 +66,47 @@ fn an_evicted_page_is_a_miss() {
 }
 
 #[test]
+fn a_key_that_leads_nowhere_is_a_miss_also_while_its_page_is_being_evicted() {
+    const KEYS: u128 = 100_000;
+    let (publisher, pool) = pool(1);
+    let at = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=KEYS {
+                // Each put evicts the page of the one before.
+                if let Ok(PutPlace::Fill(guard)) = pool.put_in_place(key(number)) {
+                    _ = guard.commit();
+                }
+                at.store(number as u64, std::sync::atomic::Ordering::Release);
+            }
+        });
+        let of = publisher.pool(PoolId(0)).unwrap();
+        loop {
+            let number = u128::from(at.load(std::sync::atomic::Ordering::Acquire));
+            if number == KEYS {
+                break;
+            }
+            // No key is put twice, so from now on no entry may have it.
+            pool.remove(key(number));
+            let location = of.location(0).unwrap();
+            let tag = location.map(|location| location.expected.tag);
+            assert_ne!(tag, Some(key(number).0), "removed, and still there for every reader");
+        }
+    });
+}
+
+#[test]
+fn bytes_that_another_call_put_into_a_slot_are_not_given_out_for_its_key() {
+    let (publisher, pool) = pool(1);
+    put(&pool, 1);
+    assert!(pool.local(key(1)).is_some());
+    // Against the rule: the slots are the pool's alone.
+    let of = publisher.pool(PoolId(0)).unwrap();
+    of.write(0, key(2).0, |page| fill(key(2), page)).unwrap();
+    assert!(pool.local(key(1)).is_none());
+}
+
+#[test]
 fn a_place_that_is_given_up_is_never_seen_and_its_slot_comes_back() {
     let (publisher, pool) = pool(1);
     let mut reads = Reads::of(&publisher);

@@ -18,9 +18,11 @@ const ASK_AGAIN: Nanos = Nanos::from_millis(2);
 impl<T: ReaderTransport> ReadDriver<T> {
     /// A page is to be read from an owner that is not connected.
     #[cold]
-    pub(super) fn connect_for(&mut self, at: PageAt, owner: Option<u32>, epoch: Epoch, now: Time) {
+    pub(super) fn connect_for(&mut self, at: PageAt, epoch: Epoch, now: Time) {
         let unreachable = |why: &str| GetMiss::Unreachable { owner: epoch, why: why.into() };
-        let Some(owner) = owner else {
+        // Not the number from when the page was gathered: for the owner of another page since, this
+        // one may have been forgotten, and its number given away.
+        let Some(owner) = self.owners.number_of(epoch) else {
             return self.requests.missed(at, unreachable("the reader knows too many owners"), now);
         };
         match &self.owners.get(owner).connection {

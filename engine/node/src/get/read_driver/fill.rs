@@ -83,7 +83,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
                             one_owner &= *first.get_or_insert(owner) == owner;
                             self.window.push(Placed { owner, at });
                         }
-                        _ => self.unconnected.push((at, owner, record.owner)),
+                        _ => self.unconnected.push((at, record.owner)),
                     }
                 }
             } else {
@@ -94,8 +94,8 @@ impl<T: ReaderTransport> ReadDriver<T> {
                 _ => drop(self.requests.ready.pop_front()),
             }
             if !self.unconnected.is_empty() {
-                for (at, owner, epoch) in std::mem::take(&mut self.unconnected) {
-                    self.connect_for(at, owner, epoch, now);
+                for (at, epoch) in std::mem::take(&mut self.unconnected) {
+                    self.connect_for(at, epoch, now);
                 }
             }
         }

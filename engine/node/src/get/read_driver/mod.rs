@@ -67,7 +67,7 @@ pub struct ReadDriver<T: ReaderTransport> {
     memory: Memory,
     /// Pages that go into the next batches. It keeps its memory, as the next two do.
     window: Vec<Placed>,
-    unconnected: Vec<(PageAt, Option<u32>, Epoch)>,
+    unconnected: Vec<(PageAt, Epoch)>,
     refused: Vec<(PageAt, GetMiss)>,
     /// When owners that want a place for a peer ask again.
     ask_again: Time,
@@ -170,6 +170,10 @@ impl<T: ReaderTransport<Provider: AsFd>> ReadDriver<T> {
     #[must_use = "a program sleeps only if it may, and for so long at most"]
     pub fn arm(&mut self) -> Option<Duration> {
         if self.link.is_stopping() {
+            return None;
+        }
+        // The wake-ups of these were taken by earlier turns, which had no room for them.
+        if self.requests.active.len() < MAX_ACTIVE && self.link.has_requests() {
             return None;
         }
         let most = self.reader.arm()?;
