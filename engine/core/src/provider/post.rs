@@ -142,8 +142,8 @@ pub trait Post {
         }
     }
 
-    /// Adds `reads.count` descriptors of one length, in this order: the first as many of `ends`, which
-    /// has as many. An encoder may implement this method to encode them in a loop of its own.
+    /// Adds `reads.count` descriptors of one length, in this order: the first as many of `ends`,
+    /// which has as many. An encoder may implement this method to encode them in a loop of its own.
     #[inline]
     fn read_keyed(&mut self, reads: KeyedReads, ends: impl Iterator<Item = KeyedEnds>) {
         for (i, ends) in (0..reads.count).zip(ends) {

@@ -1,6 +1,6 @@
-//! Nothing on the data path allocates, whatever the pages are: of several regions, by plans into one
-//! region, in parts, joined, reported early, withdrawn, of another class, over lanes that fail and
-//! lanes that are made when they are wanted.
+//! Nothing on the data path allocates, whatever the pages are: of several regions, by plans into
+//! one region, in parts, joined, reported early, withdrawn, of another class, over lanes that fail
+//! and lanes that are made when they are wanted.
 
 use kvrail_core::batch::{Class, Ticket};
 use kvrail_core::config::EngineConfig;

@@ -31,7 +31,8 @@ pub(super) enum PoolSpec {
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let key = PeerKey::from_passphrase("correct horse battery staple")?;
-/// let config = NodeConfig::new("decode-3".parse()?, key).layout(PageLayout::of::<Mla>()).readers(2);
+/// let config = NodeConfig::new("decode-3".parse()?, key);
+/// let config = config.layout(PageLayout::of::<Mla>()).readers(2);
 /// # Ok(())
 /// # }
 /// ```
@@ -122,8 +123,8 @@ impl NodeConfig {
     /// ([`embedded`](crate::directory::embedded)), in place of [`directory`](Self::directory).
     /// `candidates` are the addresses of the nodes that may keep it, the same list in the same
     /// order on all nodes. If it is empty, this node alone keeps it, at the address that it gets
-    /// ([`Node::address`](crate::Node::address)). A node with pools keeps a shard in any case, which
-    /// is asked only where the node is a candidate.
+    /// ([`Node::address`](crate::Node::address)). A node with pools keeps a shard in any case,
+    /// which is asked only where the node is a candidate.
     pub fn embedded(mut self, candidates: Vec<Address>) -> Self {
         self.embedded = Some(candidates);
         self

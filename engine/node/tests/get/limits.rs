@@ -1,4 +1,5 @@
-//! What happens at the limits of a reader's thread: of its requests, and of the owners it remembers.
+//! What happens at the limits of a reader's thread: of its requests, and of the owners it
+//! remembers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
