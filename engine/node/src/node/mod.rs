@@ -43,7 +43,7 @@ use crate::pool::{EnginePool, PagePool, PoolStatistics, Put, PutError, PutPlace}
 /// and a page counts only when its owner's table confirms it after it has been read.
 ///
 /// Dropping it settles gets that are under way as misses
-/// ([`GetMiss::Stopped`](crate::GetMiss::Stopped)), withdraws its pages from the directory, and
+/// ([`GetMiss::Stopped`]), withdraws its pages from the directory, and
 /// ends its sessions: some seconds at most.
 pub struct Node {
     /// Taken first when it is dropped.

@@ -7,7 +7,7 @@
 //! then its entry is invalid, visibly, and only then is the first byte of its slot overwritten.
 //!
 //! A pool's changes are announced to a directory in the background
-//! ([`Announcer`](crate::Announcer)). No call here waits for a directory.
+//! ([`Announcer`]). No call here waits for a directory.
 
 mod engine;
 mod error;

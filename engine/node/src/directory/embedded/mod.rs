@@ -12,7 +12,7 @@
 //! for as long as one lease, in which every owner has renewed three times. So
 //!
 //! - when the first one dies, look-ups go to the second at once, which has the records already;
-//! - when an earlier candidate comes back, empty, owners learn by [`renew`](Directory::renew) that
+//! - when an earlier candidate comes back, empty, owners learn by [`renew`] that
 //!   records are lost and announce all to it, and look-ups follow when the lease has passed. A
 //!   candidate that comes and goes faster than that is never looked up at;
 //! - a shard that is stopped, and not dead, is left after two heartbeats of a second without an
@@ -22,7 +22,7 @@
 //! to the candidate at which the other looks up. If they reach no common candidate, they miss each
 //! other's pages until they do: no answer is wrong, as records are hints.
 //!
-//! [`Directory::renew`]: crate::Directory::renew
+//! [`renew`]: crate::Directory::renew
 //!
 //! # What a shard holds
 //!
