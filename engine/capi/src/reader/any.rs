@@ -14,7 +14,8 @@ use super::config::Start;
 use crate::error::CapiError;
 use crate::transport::Transport;
 
-/// A reader of any transport.
+/// A reader of any transport. It stays where it is made.
+#[cfg_attr(feature = "verbs", allow(clippy::large_enum_variant, reason = "a reader is kept in one place"))]
 pub(crate) enum AnyReader {
     Shm(Reader<ShmRails>),
     Tcp(Reader<TcpRails>),
