@@ -36,7 +36,7 @@ pub(crate) fn serve_metrics(address: SocketAddr, _: &Producer) -> anyhow::Result
 
 #[cfg(not(feature = "metrics"))]
 impl Metrics {
-    /// There is none.
+    /// No metrics are served, so they have no address.
     pub(crate) fn address(&self) -> SocketAddr {
         unreachable!("no value of this type exists without the feature: {self:?}")
     }

@@ -79,7 +79,7 @@
 // A text is not UTF-8.
 #define KVRAIL_ERROR_TEXT 8003
 
-// A number is none of those that its argument can have.
+// A number is not a value that its argument can have.
 #define KVRAIL_ERROR_VALUE 8004
 
 // The handle is closed, or none of this kind.
@@ -1208,7 +1208,7 @@ int32_t kvrail_reader_abandon_connect(struct kvrail_reader *reader, uint64_t con
 // As for kvrail_reader_close().
 int32_t kvrail_reader_disconnect(struct kvrail_reader *reader, uint32_t peer);
 
-// The next event, KVRAIL_EVENT_NONE if there is none. Events are noticed by kvrail_reader_poll().
+// The next event, or KVRAIL_EVENT_NONE. kvrail_reader_poll() takes events in.
 //
 // # Safety
 //

@@ -40,7 +40,7 @@ pub const KVRAIL_ERROR_STRUCT_BYTES: i32 = 8001;
 pub const KVRAIL_ERROR_NEWER_STRUCT: i32 = 8002;
 /// A text is not UTF-8.
 pub const KVRAIL_ERROR_TEXT: i32 = 8003;
-/// A number is none of those that its argument can have.
+/// A number is not a value that its argument can have.
 pub const KVRAIL_ERROR_VALUE: i32 = 8004;
 /// The handle is closed, or none of this kind.
 pub const KVRAIL_ERROR_HANDLE: i32 = 8005;

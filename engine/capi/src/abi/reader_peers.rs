@@ -131,7 +131,7 @@ pub unsafe extern "C" fn kvrail_reader_disconnect(reader: *mut kvrail_reader, pe
     }
 }
 
-/// The next event, KVRAIL_EVENT_NONE if there is none. Events are noticed by kvrail_reader_poll().
+/// The next event, or KVRAIL_EVENT_NONE. kvrail_reader_poll() takes events in.
 ///
 /// # Safety
 ///

@@ -10,7 +10,7 @@ use super::server::{Command, Server};
 use super::topology::Topology;
 use crate::directory::DirectoryError;
 
-/// The replies to commands, or why there is none, one each.
+/// For each command its reply, or why the server gave no reply.
 #[derive(Debug)]
 pub(super) struct Results {
     pub(super) replies: Vec<Result<Value, DirectoryError>>,

@@ -36,13 +36,13 @@ pub enum FormatError {
         /// What it may be.
         want: &'static str,
     },
-    /// A name or an address is none.
+    /// A name or an address cannot be parsed.
     #[error("the {field} of an owner is not one")]
     Text {
         /// Which field.
         field: &'static str,
     },
-    /// A record is none.
+    /// A record cannot be parsed.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
