@@ -26,6 +26,7 @@
 //! 5. [`session`]: how two peers agree before they move bytes, and what the key protects.
 //! 6. [`core`]: the engine itself, `no_std`, for an application that brings storage, threads and
 //!    time of its own. [`local`] has rails for it.
+//! 7. [`bare`]: the same, declared by [`engine!`](engine), in a program without std.
 //!
 //! The [`manual`] holds the chapters of the book that a user of this crate reads.
 //!
@@ -38,18 +39,28 @@
 //!
 //! Every error has a number, `code()`, which never changes its meaning; the chapter on [errors]
 //! lists all of them.
+#![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod bare;
+#[cfg(feature = "std")]
+mod hosted;
+#[cfg(feature = "std")]
 mod layout;
 #[doc(hidden)]
 pub mod macro_support;
 // Documentation only; `doctest` so that its programs are tested.
-#[cfg(any(doc, doctest))]
+#[cfg(all(feature = "std", any(doc, doctest)))]
 pub mod manual;
+#[cfg(feature = "std")]
 mod publisher;
+#[cfg(feature = "std")]
 mod reader;
+#[cfg(feature = "std")]
 mod transport;
 
+#[cfg(feature = "std")]
+pub use hosted::*;
 pub use kvrail_core as core;
 pub use kvrail_core::batch::{Batch, Done, DonePage, Ticket};
 pub use kvrail_core::error::PageError;
@@ -58,49 +69,7 @@ pub use kvrail_core::memory::{Slot, Slots};
 pub use kvrail_core::remote::Location;
 pub use kvrail_core::table::{KeyTag, Ready};
 pub use kvrail_core::time::Time;
-pub use kvrail_host::exported::{Backing, ExportedMemory};
-pub use kvrail_host::segment::Segment;
-pub use kvrail_host::{clock, memory};
 pub use kvrail_layouts as layouts;
 pub use kvrail_layouts::{Bf16, KvLayout, View};
-// What is below `shm` and `tcp`: for tests, and for the benchmark that copies as a rail does.
-#[doc(hidden)]
-pub use kvrail_local as local;
 pub use kvrail_macros::{KvLayout, engine};
-pub use kvrail_session as session;
-pub use kvrail_session::{Address, NodeName, PeerKey, PeerKeys};
-
-#[cfg(feature = "cuda")]
-pub use kvrail_verbs::gpu;
-pub use layout::{PageLayout, PageLayoutError};
-pub use publisher::{
-    ForeignMemory, ForeignPool, ForeignPoolError, ForeignRegion, ForeignSlotGuard, ForeignSlots,
-    GrowingForeignPage, GrowingPage, LocalPage, OtherProcess, Publisher, PublisherConfig, PublisherError,
-    PublisherPool, SlotGuard, WithdrawError, WriteError,
-};
-pub use reader::config::{Config, MakeLanes, StartError};
-#[cfg(feature = "cuda")]
-pub use reader::device::DeviceError;
-pub use reader::handover::{TakeRequestError, Taking};
-pub use reader::peer::{BlockError, ConnectError, Connecting, Peer, PeerPool, ReaderEvent};
-pub use reader::state::{MAX_BATCH, MAX_BATCHES, MAX_PEERS};
-pub use reader::storage::{Storage, StorageTaken, TakenStorage};
-pub use reader::submitters::MAX_SUBMITTERS;
-pub use reader::table::{MAX_LISTED, TableError};
-pub use reader::{Reader, Submitter};
-#[doc(hidden)]
-pub use transport::open::{OpenDialer, OpenRails};
-#[cfg(feature = "verbs")]
-pub use transport::verbs;
-pub use transport::{Export, Exporter, PublisherTransport, ReaderTransport, TransportError, shm, tcp};
-
-// A reader is owned by one thread, and may be moved to another one.
-static_assertions::assert_impl_all!(Reader<shm::ShmRails>: Send);
-static_assertions::assert_impl_all!(Reader<tcp::TcpRails>: Send);
-// Threads share a publisher; a guard may be moved to another one.
-static_assertions::assert_impl_all!(Publisher: Send, Sync);
-static_assertions::assert_impl_all!(SlotGuard<'static>: Send);
-static_assertions::assert_impl_all!(GrowingPage<'static>: Send);
-static_assertions::assert_impl_all!(ForeignSlotGuard<'static>: Send);
-static_assertions::assert_impl_all!(GrowingForeignPage<'static>: Send);
-static_assertions::assert_impl_all!(LocalPage<'static>: Send, Sync);
+pub use macro_support::MAX_SUBMITTERS;

@@ -159,6 +159,9 @@ pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
 ///
 /// `#[kv(crate = "..")]` on the declaration says where kvrail is, if not at `::kvrail`, as it does
 /// on a page; documentation goes to the type.
+///
+/// `#[kv(bare)]` declares an engine without a reader around it, for programs without std: see
+/// `kvrail::bare`. It takes all keys but `max_submitters` and `max_plans`.
 #[proc_macro]
 pub fn engine(input: TokenStream) -> TokenStream {
     reader::engine(input.into(), krate::renamed_here().as_deref()).into()

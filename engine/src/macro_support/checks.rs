@@ -9,8 +9,7 @@ use kvrail_core::plan::MAX_PLANS;
 use kvrail_layouts::plan::{CutError, Limits, Plan};
 use kvrail_layouts::{Fingerprint, Geometry, Text};
 
-use super::declaration::{Maxima, small};
-use crate::reader::submitters::MAX_SUBMITTERS;
+use super::declaration::{MAX_SUBMITTERS, Maxima, small};
 
 /// Panics with a text that `Text` can write in a constant, which fails the compilation.
 macro_rules! say {

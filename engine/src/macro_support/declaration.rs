@@ -1,34 +1,9 @@
-//! The declaration of a reader: its page and its declared maxima.
+//! The numbers of a declaration.
 
 use kvrail_core::config::EngineConfig;
-use kvrail_layouts::{Fingerprint, KvLayout};
 
-use crate::reader::state::Room;
-
-/// A type of reader that [`engine!`](crate::engine) has declared.
-pub trait Declared {
-    /// Room for the whole state of one.
-    type State: Room;
-    /// The reader's page. The rank may be left to run time.
-    const PAGE: DeclaredPage;
-    /// The reader's declared numbers, defaults included.
-    const MAXIMA: Maxima;
-}
-
-/// The page of a declaration, at any rank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeclaredPage {
-    pub(super) name: &'static str,
-    pub(super) fingerprint: Fingerprint,
-}
-
-impl DeclaredPage {
-    /// The page `L`.
-    #[must_use]
-    pub const fn of<L: KvLayout>() -> Self {
-        Self { name: L::NAME, fingerprint: L::GEOMETRY.identity().fingerprint_of_any_rank() }
-    }
-}
+/// The most threads that feed one reader.
+pub const MAX_SUBMITTERS: usize = 64;
 
 /// The numbers of a declaration, given or by default. Sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +48,7 @@ pub(super) const fn small(number: usize) -> u32 {
 
 impl Maxima {
     /// `config`, the configuration that suits the rails, with the declared numbers in it.
-    pub(super) const fn over(&self, mut config: EngineConfig) -> EngineConfig {
+    pub(crate) const fn over(&self, mut config: EngineConfig) -> EngineConfig {
         if let Some(chunk) = self.chunk {
             config.chunk_bytes = small(chunk);
         }
@@ -84,6 +59,16 @@ impl Maxima {
             config.rail_wrs = small(wrs);
         }
         config
+    }
+
+    /// The wrs of a full batch in chunks of `chunk_bytes`, and how many the lanes hold, if these
+    /// are too few.
+    pub(crate) const fn too_long(&self, chunk_bytes: u32) -> Option<(u64, u64)> {
+        // The engine itself refuses a chunk of 0 bytes.
+        let chunk = if chunk_bytes == 0 { 1 } else { chunk_bytes as usize };
+        let wrs = self.batch.saturating_mul(self.page.div_ceil(chunk));
+        let room = self.lanes.saturating_mul(self.depth - 1);
+        if wrs > room { Some((wrs as u64, room as u64)) } else { None }
     }
 
     /// wrs of one page: in declared chunks, or in those of [`EngineConfig::DEFAULT`].

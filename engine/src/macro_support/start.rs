@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 
 use kvrail_core::config::EngineConfig;
 
-use super::declaration::{Declared, DeclaredPage, Maxima};
+use super::declaration::Maxima;
+use super::declared_reader::{Declared, DeclaredPage};
 use crate::layout::PageLayout;
 use crate::reader::Reader;
 use crate::reader::config::{Config, StartError};
@@ -90,11 +91,8 @@ fn engine_config(
         }
     }
     let chunk_bytes = chosen.chunk_bytes;
-    // The engine itself refuses a chunk of 0 bytes.
-    let chunks = m.page.div_ceil((chunk_bytes as usize).max(1));
-    let (wrs, room) = (m.batch.saturating_mul(chunks), m.lanes.saturating_mul(m.depth - 1));
-    if wrs > room {
-        return Err(StartError::BatchTooLong { chunk_bytes, wrs: wrs as u64, room: room as u64 });
+    match m.too_long(chunk_bytes) {
+        Some((wrs, room)) => Err(StartError::BatchTooLong { chunk_bytes, wrs, room }),
+        None => Ok(chosen),
     }
-    Ok(chosen)
 }

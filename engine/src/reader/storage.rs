@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use kvrail_core::storage::StaticStorage;
 
 use super::state::{Room, SealedState};
-use crate::macro_support::declaration::Declared;
+use crate::macro_support::declared_reader::Declared;
 
 /// Room for one reader of the declared type `R`, for a `static`. It takes no place in the program's
 /// file, and is uninitialised until the reader is started in it.

@@ -11,8 +11,7 @@ use kvrail_core::memory::Slot;
 use kvrail_core::provider::Provider;
 use kvrail_core::time::Time;
 
-/// The most threads that feed one reader.
-pub const MAX_SUBMITTERS: usize = 64;
+use crate::macro_support::MAX_SUBMITTERS;
 
 /// The hub of a reader that was declared with submitters.
 #[allow(unreachable_pub, reason = "in the signature of a sealed trait")]

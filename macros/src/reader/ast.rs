@@ -8,6 +8,8 @@ pub(crate) struct Reader {
     pub(crate) vis: Visibility,
     pub(crate) ident: Ident,
     pub(crate) krate: Path,
+    /// Declared for an engine without a reader around it.
+    pub(crate) bare: bool,
     pub(crate) page: Type,
     /// Its other pages.
     pub(crate) pages: Vec<Type>,

@@ -10,14 +10,15 @@ use crate::mistakes::{Mistakes, SeenKeys};
 
 pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mistakes> {
     let mut mistakes = Mistakes::new();
-    given_krate(&reader.attributes, &mut mistakes);
+    let bare = given(&reader.attributes, &mut mistakes).bare;
     let docs: Vec<Attribute> =
         reader.attributes.iter().filter(|attribute| !attribute.path().is_ident("kv")).cloned().collect();
     for attribute in &docs {
         if !["doc", "cfg", "allow", "expect"].iter().any(|known| attribute.path().is_ident(known)) {
             mistakes.push(syn::Error::new_spanned(
                 attribute,
-                "a reader takes documentation, lints and `#[kv(crate = \"..\")]`, no other attribute",
+                "a reader takes documentation, lints, `#[kv(crate = \"..\")]` and `#[kv(bare)]`, no other \
+                 attribute",
             ));
         }
     }
@@ -41,6 +42,19 @@ pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mist
             (Value::Number(_), None) => mistakes.push(unknown(&word, item.key.span())),
         }
     }
+    if bare {
+        for (key, word, why) in [
+            (Key::Submitters, "max_submitters", "has no submitters: put a `kvrail::core::hub` before it"),
+            (Key::Plans, "max_plans", "takes as many plans as its storage has places for"),
+        ] {
+            if let Some(number) = &numbers[key as usize] {
+                mistakes.push(syn::Error::new_spanned(
+                    number,
+                    format!("a bare engine {why}; leave `{word}` out"),
+                ));
+            }
+        }
+    }
     let given = |key: Key| numbers[key as usize].is_some();
     if let (true, false) = (given(Key::MaxSges), given(Key::Plan)) {
         mistakes.push(syn::Error::new_spanned(
@@ -57,7 +71,7 @@ pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mist
     match page {
         Some(page) if mistakes.is_empty() => {
             let (vis, ident, krate) = (reader.vis.clone(), reader.ident.clone(), krate.clone());
-            Ok(Reader { docs, vis, ident, krate, page, pages, numbers })
+            Ok(Reader { docs, vis, ident, krate, bare, page, pages, numbers })
         }
         _ => Err(mistakes),
     }
@@ -92,30 +106,46 @@ fn unknown(word: &str, span: Span) -> syn::Error {
 /// The path of kvrail: the one that `crate = ".."` gives, and a mistake if it is missing and kvrail
 /// is renamed.
 pub(super) fn krate(reader: &parse::Reader, renamed: Option<&str>) -> (Path, Option<syn::Error>) {
-    match given_krate(&reader.attributes, &mut Mistakes::new()) {
+    match given(&reader.attributes, &mut Mistakes::new()).krate {
         Some(path) => (path, None),
         None => crate::krate::default_path(renamed, &reader.ident),
     }
 }
 
-fn given_krate(attributes: &[Attribute], mistakes: &mut Mistakes) -> Option<Path> {
-    let mut krate = None;
+/// What `#[kv(..)]` says.
+#[derive(Default)]
+struct Given {
+    krate: Option<Path>,
+    bare: bool,
+}
+
+/// Whether the declaration is of a bare engine.
+pub(super) fn bare(reader: &parse::Reader) -> bool {
+    given(&reader.attributes, &mut Mistakes::new()).bare
+}
+
+fn given(attributes: &[Attribute], mistakes: &mut Mistakes) -> Given {
+    let mut given = Given::default();
     for item in items(attributes, mistakes) {
-        if item.key != "crate" {
-            mistakes
-                .push(syn::Error::new(item.key.span(), format!("`{}` is not `crate = \"..\"`", item.key)));
-            continue;
-        }
-        if let AttributeValue::Expr(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) = &item.value
-            && let Ok(path) = text.parse_with(Path::parse_mod_style)
-        {
-            krate = Some(path);
-        } else {
-            mistakes.push(syn::Error::new(
+        match (item.key.to_string().as_str(), &item.value) {
+            ("bare", AttributeValue::None) => given.bare = true,
+            ("crate", AttributeValue::Expr(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })))
+                if text.parse_with(Path::parse_mod_style).is_ok() =>
+            {
+                given.krate = text.parse_with(Path::parse_mod_style).ok();
+            }
+            ("bare", _) => {
+                mistakes.push(syn::Error::new(item.key.span(), "`bare` takes no value: `#[kv(bare)]`"));
+            }
+            ("crate", _) => mistakes.push(syn::Error::new(
                 item.key.span(),
                 "`crate` takes the path of kvrail, in quotes: `crate = \"::kvrail\"`",
-            ));
+            )),
+            (other, _) => {
+                let text = format!("`{other}` is neither `crate = \"..\"` nor `bare`");
+                mistakes.push(syn::Error::new(item.key.span(), text));
+            }
         }
     }
-    krate
+    given
 }

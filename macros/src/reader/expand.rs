@@ -6,17 +6,20 @@ use syn::Path;
 use syn::spanned::Spanned as _;
 
 use super::ast::{Key, Reader};
-use super::parse;
+use super::{check, parse};
 use crate::spans::call_at;
 
 pub(crate) fn expand(reader: &Reader) -> TokenStream {
+    if reader.bare {
+        return bare(reader);
+    }
     let Reader { docs, vis, ident, krate, page, .. } = reader;
     let maxima = maxima(reader);
     let checks = checks(reader);
     let doc_lines = doc_lines(reader);
     let blank = (!docs.is_empty()).then(|| quote!(#[doc = ""]));
     let support = quote!(#krate::macro_support);
-    let numbers = quote!(#ident::<#krate::shm::ShmRails>::__MAXIMA);
+    let numbers = numbers(reader);
     let state = quote! {
         #support::State<
             { #numbers.peers },
@@ -50,6 +53,87 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
             #checks
         };
     }
+}
+
+/// An engine without a reader around it: a type that names its numbers, and starts one.
+fn bare(reader: &Reader) -> TokenStream {
+    let Reader { docs, vis, ident, krate, .. } = reader;
+    let maxima = maxima(reader);
+    let checks = checks(reader);
+    let doc_lines = doc_lines(reader);
+    let blank = (!docs.is_empty()).then(|| quote!(#[doc = ""]));
+    let support = quote!(#krate::macro_support);
+    let numbers = numbers(reader);
+    let state = quote! {
+        #krate::core::storage::EngineStorage<
+            { #numbers.peers },
+            { #numbers.regions },
+            { #numbers.lanes },
+            { #numbers.depth },
+            { #numbers.batches },
+            { #numbers.batch },
+        >
+    };
+    quote! {
+        #(#docs)* #blank #(#[doc = #doc_lines])*
+        #[derive(Clone, Copy, Debug)]
+        #vis struct #ident;
+        const _: () = {
+            #[allow(dead_code)]
+            impl #ident {
+                #[doc(hidden)]
+                const __MAXIMA: #support::Maxima = #maxima;
+                /// Bytes of an engine's whole state, without the rails' own: the size of its
+                /// `bare::BareStorage`.
+                #vis const STATE_BYTES: ::core::primitive::usize =
+                    ::core::mem::size_of::<#krate::bare::BareStorage<#ident>>();
+
+                /// Room for one engine, for a `static` of the type `bare::BareStorage`.
+                #[must_use]
+                #vis const fn storage() -> #krate::bare::BareStorage<#ident> {
+                    #krate::core::storage::StaticStorage::new(#krate::core::storage::EngineStorage::new())
+                }
+
+                /// Starts an engine over the rails of `provider` in `storage`. The declared numbers
+                /// replace those of `config`.
+                ///
+                /// # Errors
+                ///
+                /// More rails than declared, a storage that has been taken, or numbers in `config`
+                /// that cannot work. Unless it was taken, the storage can be taken again.
+                #vis fn start<P: #krate::core::provider::Provider>(
+                    storage: &'static #krate::bare::BareStorage<#ident>,
+                    provider: P,
+                    config: #krate::core::config::EngineConfig,
+                ) -> ::core::result::Result<
+                    #krate::core::engine::Engine<'static, P>,
+                    #krate::bare::BareStartError,
+                > {
+                    let config = #support::bare_config(&Self::__MAXIMA, &provider, config)?;
+                    ::core::result::Result::Ok(storage.start(provider, config)?)
+                }
+
+                /// The deadline of a batch that is submitted at `now`: the declared time from then.
+                #[must_use]
+                #vis fn deadline(now: #krate::core::time::Time) -> #krate::core::time::Time {
+                    now + #krate::core::time::Nanos::from_millis(
+                        Self::__MAXIMA.deadline_ms as ::core::primitive::u64,
+                    )
+                }
+            }
+            #[automatically_derived]
+            impl #krate::bare::DeclaredEngine for #ident {
+                type State = #state;
+            }
+            #checks
+        };
+    }
+}
+
+/// The constant that holds the declared numbers.
+fn numbers(reader: &Reader) -> TokenStream {
+    let Reader { ident, krate, .. } = reader;
+    if reader.bare { quote!(#ident::__MAXIMA) } else { quote!(#ident::<#krate::shm::ShmRails>::__MAXIMA) }
 }
 
 /// The type, and the items that do not depend on its numbers.
@@ -135,6 +219,7 @@ pub(crate) fn stub(reader: &parse::Reader, krate: Path, mistakes: &[syn::Error])
         page: syn::parse_quote!(#krate::layouts::catalogue::Opaque<4096>),
         pages: Vec::new(),
         krate,
+        bare: check::bare(reader),
         numbers: Vec::new(),
     };
     let stub = expand(&Reader { docs: vec![syn::parse_quote!(#[allow(missing_docs)])], ..stub });
@@ -149,9 +234,14 @@ fn doc_lines(reader: &Reader) -> Vec<String> {
         named += if at + 1 == reader.pages.len() { " and " } else { ", " };
         named += &name(page);
     }
+    let what = if reader.bare {
+        " an engine, without a reader around it, whose maxima are known at compile time."
+    } else {
+        " a `Reader` whose maxima are known at compile time."
+    };
     let mut lines = vec![
         format!(" Pulls pages of {named} out of peers' memory:"),
-        " a `Reader` whose maxima are known at compile time.".into(),
+        what.into(),
         String::new(),
         " | maximum | |".into(),
         " |---|---|".into(),
@@ -165,7 +255,8 @@ fn doc_lines(reader: &Reader) -> Vec<String> {
         lines.truncate(2);
     }
     lines.push(String::new());
-    lines.push(" Its whole state is in a `Storage`. How much of it is in use is set at run time.".into());
+    let storage = if reader.bare { "bare::BareStorage" } else { "Storage" };
+    lines.push(format!(" Its whole state is in a `{storage}`. How much of it is in use is set at run time."));
     lines
 }
 
@@ -216,8 +307,11 @@ fn maxima(reader: &Reader) -> TokenStream {
 
 /// A constant for each number that can be wrong, with the span of its token.
 fn checks(reader: &Reader) -> TokenStream {
-    let (krate, ident) = (&reader.krate, &reader.ident);
-    let maxima = quote!(&#ident::<#krate::shm::ShmRails>::__MAXIMA);
+    let krate = &reader.krate;
+    let maxima = {
+        let numbers = numbers(reader);
+        quote!(&#numbers)
+    };
     let check_at = |call: &str, arguments: TokenStream, span: Span| {
         let check = call_at(span, quote!(#krate::macro_support), call, arguments);
         quote_spanned!(span=> const _: () = #check;)

@@ -49,6 +49,25 @@ fn every_key() {
 }
 
 #[test]
+fn a_bare_engine() {
+    golden_file(
+        "engine_bare",
+        super::engine(quote! { #[kv(bare)] pub Puller { page: Mla, max_rails: 1, max_batch: 64 } }, None),
+    );
+}
+
+#[test]
+fn a_stub_of_a_bare_engine() {
+    golden_file(
+        "engine_bare_stub",
+        super::engine(
+            quote! { #[kv(bare = 1, bare)] Puller { page: Mla, max_submitters: 4, max_plans: 9 } },
+            None,
+        ),
+    );
+}
+
+#[test]
 fn a_stub_after_mistakes() {
     golden_file(
         "engine_stub",
