@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
@@ -18,11 +19,14 @@ use kvrail_host::ring::ring;
 use kvrail_host::wake::EventFd;
 
 use super::config::{LocalConfig, LocalOpenError, LocalStartError};
+use super::copies::SharedCopies;
 use super::progress::{LocalWaker, Progress, Reporter};
-use super::rail::{CHAIN, EINVAL, ENOMEM, LaneInterrupt, LanePlace, LocalLane, LocalPost, Rail, next_qp_num};
+use super::rail::{
+    CHAIN, EINVAL, ENOMEM, Help, LaneInterrupt, LanePlace, LocalLane, LocalPost, Rail, next_qp_num,
+};
 use super::registry::Registry;
 use super::transport::LaneTransport;
-use super::worker::{Command, Notice, Worker, WorkerLane, WorkerSignals, run};
+use super::worker::{Command, LOOKS, Notice, Worker, WorkerLane, WorkerSignals, run};
 
 /// Rails over a [`LaneTransport`]: a [`ShmProvider`](crate::shm::ShmProvider) or a
 /// [`TcpProvider`](crate::tcp::TcpProvider).
@@ -52,6 +56,8 @@ pub struct LocalProvider<T: LaneTransport> {
     signals: u64,
     /// The rail at which the search for the next notice begins.
     next_rail: usize,
+    /// The engine's thread copies while it waits.
+    helps: bool,
     owner: OwnerProcess,
 }
 
@@ -75,30 +81,35 @@ impl<T: LaneTransport> LocalProvider<T> {
             armed: false,
             signals: 0,
             next_rail: 0,
+            helps: false,
             owner: OwnerProcess::current(),
         };
         let provider = ProviderId::new();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        // Workers spin only if there is a core for each of them and one for the engine's thread.
-        let spins = if cores > config.rails + 1 { 1_000 } else { 0 };
+        // Workers spin only if there is a core for each of them and one for the engine's thread; and
+        // one more for the other side, where it takes part in a READ. A worker that spins takes
+        // over half of a list of small copies without a call into the kernel.
+        let shares = T::COPIES && config.copy_while_waiting;
+        let spins = if cores > config.rails + usize::from(!shares) { 1_000 } else { 0 };
+        this.helps = shares && cores > config.rails;
         for index in 0..config.rails {
             let (commands, worker_commands) = ring(limits.command_ring);
             let (worker_completions, completions) = ring(limits.completion_ring);
             let (worker_notices, notices) = ring(limits.notice_ring);
             let signals = Arc::new(WorkerSignals::default());
-            let worker = Worker {
-                commands: worker_commands,
-                completions: worker_completions,
-                notices: worker_notices,
-                lanes: (0..limits.lanes).map(|_| None).collect(),
-                reporter: Reporter::new(Arc::clone(&this.progress), index),
-                held: None,
-            };
-            let worker = Arc::new(Mutex::new(worker));
-            let (shared, told) = (Arc::clone(&worker), Arc::clone(&signals));
+            let copies = Arc::new(SharedCopies::default());
+            let worker = Arc::new(Mutex::new(Worker::new(
+                worker_commands,
+                worker_completions,
+                worker_notices,
+                limits.lanes,
+                Reporter::new(Arc::clone(&this.progress), index),
+                Arc::clone(&copies),
+            )));
+            let (shared, told, list) = (Arc::clone(&worker), Arc::clone(&signals), Arc::clone(&copies));
             let thread = std::thread::Builder::new()
                 .name(format!("kvrail-rail-{index}"))
-                .spawn(move || run(&shared, &told, spins))
+                .spawn(move || run(&shared, &told, &list, spins))
                 .map_err(|source| LocalStartError::Thread { rail: index, source })?;
             let lanes = (0..limits.lanes)
                 .map(|_| LanePlace { qp_num: 0, outstanding: 0, closed: false, interrupt: None })
@@ -113,6 +124,7 @@ impl<T: LaneTransport> LocalProvider<T> {
                 notices,
                 signals,
                 worker,
+                copies,
                 own_bytes: config.own_bytes,
                 thread: Some(thread),
                 lanes,
@@ -149,6 +161,36 @@ impl<T: LaneTransport> LocalProvider<T> {
             (0, _) => None,
             _ => Some(finished + missing),
         }
+    }
+
+    /// Copies beside the workers until there is a reason to end the wait, which has begun just now,
+    /// or nothing to copy. Says whether the wait is over.
+    fn help(&mut self, goal: u64, wait: WaitFor) -> bool {
+        let begun = Instant::now();
+        let mut looks = 0;
+        while looks <= LOOKS {
+            if self.progress.has_reason(goal, self.alarms) {
+                return true;
+            }
+            let mut found = Help::Nothing;
+            for rail in &mut self.rails {
+                found = found.max(rail.help());
+            }
+            match found {
+                Help::Nothing => return false,
+                Help::Soon => {
+                    looks += 1;
+                    std::hint::spin_loop();
+                }
+                Help::Copied => {
+                    looks = 0;
+                    if begun.elapsed().as_nanos() >= u128::from(wait.timeout().0) {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
     }
 
     /// Reads the signals that have come. Without one it makes no system call.
@@ -265,6 +307,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         let interrupt = LaneInterrupt { failing: Arc::clone(&failing), handle: transport.interrupt_handle() };
         let lane = Box::new(WorkerLane { transport, qp_num, failing, failed: false, uncovered: 0 });
         rail.commands.push(Command::Open { lane_index, lane }).map_err(|_| full)?;
+        rail.signals.announce();
         rail.signals.sleeper.wake_if_asleep();
         *place = LanePlace { qp_num, outstanding: 0, closed: false, interrupt: Some(interrupt) };
         Ok(LocalLane {
@@ -371,6 +414,10 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
 
     fn wait(&mut self, wait: WaitFor) {
         let Some(goal) = self.goal(wait) else { return };
+        if self.helps && self.posted > self.progress.finished() && self.help(goal, wait) {
+            self.progress.take_woken();
+            return;
+        }
         let nanos = (wait.until != Time::NEVER).then_some(wait.timeout().0);
         self.progress.sleep_until(goal, self.alarms, nanos);
         self.progress.take_woken();
