@@ -14,7 +14,7 @@ use static_assertions::{assert_impl_all, assert_not_impl_any};
 use super::copies::SharedCopies;
 use super::registry::Registry;
 use super::transport::LaneTransport;
-use super::worker::{Command, Completion, Notice, SMALL, Worker, WorkerSignals, carry_out_copy, try_lock};
+use super::worker::{Command, Completion, Notice, SMALL, Worker, WorkerSignals, carry_out_copy, carry_out_one_list, try_lock};
 
 /// READs of one commit, at most.
 pub(crate) const CHAIN: usize = 128;
@@ -154,8 +154,11 @@ impl<T: LaneTransport> Rail<T> {
         if self.copies.help(carry_out_copy) {
             return Help::Copied;
         }
-        let Some(mut worker) = try_lock(&self.worker) else { return Help::Soon };
-        if worker.carry_out_list() { Help::Copied } else { Help::Nothing }
+        match carry_out_one_list(&self.worker, &self.signals) {
+            Some(true) => Help::Copied,
+            Some(false) => Help::Nothing,
+            None => Help::Soon,
+        }
     }
 
     /// Sends a command. The ring has room for it: its size counts these commands for each lane.

@@ -98,7 +98,10 @@ pub(crate) struct WorkerLane<T> {
 pub(crate) struct WorkerSignals {
     pub(crate) sleeper: Sleeper,
     /// Changes whenever commands have been put into the ring.
-    pub(crate) posted: AtomicU32,
+    posted: AtomicU32,
+    /// What `posted` was when the thread that had the worker last began to look for commands and
+    /// then left none.
+    served: AtomicU32,
     pub(crate) stop: AtomicBool,
 }
 
@@ -108,6 +111,11 @@ impl WorkerSignals {
     pub(crate) fn announce(&self) {
         let posted = self.posted.load(Ordering::Relaxed).wrapping_add(1);
         self.posted.store(posted, Ordering::Release);
+    }
+
+    /// Whether commands may be in the ring that no thread has seen yet.
+    fn has_commands(&self) -> bool {
+        self.posted.load(Ordering::Acquire) != self.served.load(Ordering::Relaxed)
     }
 }
 
@@ -309,7 +317,7 @@ impl<T: LaneTransport> Worker<T> {
 pub(crate) const LOOKS: u32 = 200;
 /// How often a worker's thread that spins sees that commands have come before it takes the worker.
 /// An engine's thread that waits takes it earlier: the commands are in its own cache.
-const GRACE: u32 = 32;
+const GRACE: u32 = 100;
 
 /// The thread of a worker: works until `stop` is set. Commands that are queued then are dropped,
 /// not carried out. `spins`: how often it looks for a command before it sleeps.
@@ -323,17 +331,15 @@ pub(crate) fn run<T: LaneTransport>(
     let mut in_vain = 0;
     while !stopped() {
         // It has been woken for a command; or the engine's thread has the worker.
-        let posted = signals.posted.load(Ordering::Acquire);
-        let mut seen = carry_out_all(worker, stopped).then_some(posted);
+        carry_out_all(worker, signals);
         let (mut idle, mut waiting) = (0, 0);
         while idle <= spins && !stopped() {
-            let posted = signals.posted.load(Ordering::Acquire);
             if copies.help(carry_out_copy) {
-                idle = 0;
-            } else if seen != Some(posted) {
+                (waiting, idle) = (0, 0);
+            } else if signals.has_commands() {
                 waiting += 1;
-                if waiting > GRACE && carry_out_all(worker, stopped) {
-                    (seen, waiting, idle) = (Some(posted), 0, 0);
+                if waiting > GRACE && carry_out_all(worker, signals) {
+                    (waiting, idle) = (0, 0);
                 }
             }
             idle += 1;
@@ -356,10 +362,31 @@ pub(crate) fn run<T: LaneTransport>(
 }
 
 /// Carries out all commands, unless another thread has the worker. Says whether it had it.
-fn carry_out_all<T: LaneTransport>(worker: &Mutex<Worker<T>>, stopped: impl Fn() -> bool) -> bool {
+fn carry_out_all<T: LaneTransport>(worker: &Mutex<Worker<T>>, signals: &WorkerSignals) -> bool {
     let Some(mut worker) = try_lock(worker) else { return false };
-    while !stopped() && worker.advance() {}
+    while !signals.stop.load(Ordering::Acquire) {
+        let posted = signals.posted.load(Ordering::Acquire);
+        if !worker.advance() {
+            signals.served.store(posted, Ordering::Relaxed);
+            break;
+        }
+    }
     true
+}
+
+/// Carries out a list of plain copies on a thread that is not the worker's own, if it gets the
+/// worker at once. Says whether there was one; `None`: another thread has the worker.
+pub(crate) fn carry_out_one_list<T: LaneTransport>(
+    worker: &Mutex<Worker<T>>,
+    signals: &WorkerSignals,
+) -> Option<bool> {
+    let mut worker = try_lock(worker)?;
+    let posted = signals.posted.load(Ordering::Acquire);
+    let found = worker.carry_out_list();
+    if worker.is_idle() {
+        signals.served.store(posted, Ordering::Relaxed);
+    }
+    Some(found)
 }
 
 /// Carries out one copy of a list.
