@@ -23,8 +23,8 @@ use super::sync::{Arc, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence, give_
 
 /// Copies of one list, at most.
 pub(crate) const MOST: usize = if cfg!(loom) { 2 } else { 64 };
-/// One claim takes copies of at least this many bytes together: a claim costs as much as copying
-/// some hundred bytes.
+/// One claim takes copies of at least this many bytes together: a claim waits until the stores of
+/// the copies before it have reached the cache.
 const CLAIM_BYTES: usize = 8 << 10;
 /// A longer READ is cut into copies of at least this length.
 pub(crate) const PIECE_BYTES: usize = 32 << 10;
@@ -98,8 +98,9 @@ impl SharedCopies {
             if first >= len {
                 return None;
             }
+            // Many at first and fewer towards the end, so that both threads finish together.
             let (mut end, mut bytes) = (first, 0);
-            while end < len && bytes < CLAIM_BYTES {
+            while end < len && (bytes < CLAIM_BYTES || end - first < (len - first) / 4) {
                 bytes += self.slots[usize::from(end)].len.load(Ordering::Relaxed);
                 end += 1;
             }
