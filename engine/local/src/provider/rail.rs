@@ -14,7 +14,9 @@ use static_assertions::{assert_impl_all, assert_not_impl_any};
 use super::copies::SharedCopies;
 use super::registry::Registry;
 use super::transport::LaneTransport;
-use super::worker::{Command, Completion, Notice, SMALL, Worker, WorkerSignals, carry_out_copy, carry_out_one_list, try_lock};
+use super::worker::{
+    Command, Completion, Notice, SMALL, Worker, WorkerSignals, carry_out_copy, carry_out_one_list, try_lock,
+};
 
 /// READs of one commit, at most.
 pub(crate) const CHAIN: usize = 128;
