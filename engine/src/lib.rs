@@ -40,6 +40,7 @@
 //! lists all of them.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod cutting;
 mod layout;
 #[doc(hidden)]
 pub mod macro_support;
