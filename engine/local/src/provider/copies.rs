@@ -14,7 +14,6 @@
 //! So a thread that has claimed copies finds them unchanged. The leader's store of `claim` is a
 //! release, and claims continue its release sequence, so the copies are visible to who claims them.
 //! `finished` grows by a release after the bytes have been copied, and the leader acquires it.
-#![cfg_attr(not(loom), allow(unsafe_code, reason = "copies between raw addresses"))]
 
 use std::ptr;
 
@@ -60,7 +59,9 @@ impl Default for Slot {
 pub(crate) struct Copy {
     pub(crate) from: *const u8,
     pub(crate) to: *mut u8,
+    #[cfg_attr(loom, allow(dead_code, reason = "the model copies numbers"))]
     pub(crate) len: usize,
+    #[cfg_attr(loom, allow(dead_code, reason = "the model copies numbers"))]
     pub(crate) whole: usize,
 }
 
@@ -196,8 +197,9 @@ impl Leader {
     }
 }
 
-/// Every interleaving, by loom.
+/// Interleavings, by loom.
 #[cfg(all(test, loom))]
+#[allow(unsafe_code, reason = "cells that the model checks")]
 mod loom_tests {
     use super::*;
     use loom::cell::UnsafeCell;
@@ -216,7 +218,12 @@ mod loom_tests {
 
     /// The copies are numbers and not addresses.
     fn run(bytes: &Bytes) -> impl FnMut(Copy) {
-        |copy| bytes.to[copy.to.addr()].with_mut(|to| unsafe { *to += copy.from.addr() as u32 })
+        |copy| {
+            bytes.to[copy.to.addr()].with_mut(|to| {
+                // SAFETY: the model checks that no other thread has the cell.
+                unsafe { *to += copy.from.addr() as u32 }
+            })
+        }
     }
 
     #[test]
