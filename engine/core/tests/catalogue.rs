@@ -377,7 +377,6 @@ fn blocks_of_three_layouts_side_by_side_move_over_the_model() {
     }
     let ours = vec![UNTOUCHED; PAGES * STRIDE as usize].leak();
     let (len, first) = (ours.len() as u64, ours.as_mut_ptr().expose_provenance() as u64);
-    let mut batch = engine.batch().unwrap();
     let (mut pools, mut places) = (Vec::new(), Vec::new());
     for (at, layout) in all.iter().enumerate() {
         let offer = RegionOffer {
@@ -395,7 +394,9 @@ fn blocks_of_three_layouts_side_by_side_move_over_the_model() {
         let slots = unsafe { engine.register_foreign_regions(layout, &[region], Access::Host, None) };
         places.push(slots.unwrap());
     }
+    let mut seen = 0;
     for slot in 0..PAGES {
+        let mut batch = engine.batch().unwrap();
         for at in 0..3 {
             let location = Location { slot: slot as u32, expected: expected(at, slot) };
             let page = pools[at].page(location).unwrap();
@@ -405,24 +406,24 @@ fn blocks_of_three_layouts_side_by_side_move_over_the_model() {
                 _ => batch.join(page, place).unwrap(),
             }
         }
-    }
-    engine.submit(batch, sim.now(), LATE).unwrap();
-    let mut done = loop {
-        engine.poll(sim.now());
-        match engine.next_done() {
-            Some(done) => break done,
-            None => engine.wait(sim.now(), LATE),
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        let mut done = loop {
+            engine.poll(sim.now());
+            match engine.next_done() {
+                Some(done) => break done,
+                None => engine.wait(sim.now(), LATE),
+            }
+            assert!(sim.now() < LATE, "nothing is done");
+        };
+        for page in done.pages() {
+            page.result.unwrap();
+            let place = page.slot.address() - first;
+            let (block, within) = (place / STRIDE, place % STRIDE);
+            let bytes = page.slot.bytes().unwrap();
+            let right = bytes.iter().zip(within..).all(|(&b, at)| b == byte(block, at));
+            assert!(right && block == slot as u64, "block {block} at {within}");
+            seen += bytes.len() as u64;
         }
-        assert!(sim.now() < LATE, "nothing is done");
-    };
-    let mut seen = 0;
-    for page in done.pages() {
-        page.result.unwrap();
-        let (block, within) =
-            ((page.slot.address() - first) / STRIDE, (page.slot.address() - first) % STRIDE);
-        let bytes = page.slot.bytes().unwrap();
-        assert!(bytes.iter().zip(within..).all(|(&b, at)| b == byte(block, at)), "block {block} at {within}");
-        seen += bytes.len() as u64;
     }
     assert_eq!(seen, PAGES as u64 * STRIDE, "every byte of the blocks was compared");
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
