@@ -35,7 +35,8 @@ use super::worker::{Command, LOOKS, Notice, Worker, WorkerLane, WorkerSignals, r
 /// posting. On the engine's thread `begin`, `read`, `commit`, `poll` and `next_event` wait for no
 /// lock and make no system call, except that a commit wakes a worker that sleeps. Where it sleeps
 /// and the READs are few and small, the commit copies instead: see
-/// [`own_bytes`](LocalConfig::own_bytes).
+/// [`own_bytes`](LocalConfig::own_bytes). [`wait`](Provider::wait) copies, too, where that helps:
+/// see [`copy_while_waiting`](LocalConfig::copy_while_waiting).
 ///
 /// Registered memory must stay valid for writes until it is deregistered. It may be deregistered
 /// only when every READ into it has been reported complete or its lane has been closed.
@@ -232,14 +233,16 @@ impl<T: LaneTransport> Drop for LocalProvider<T> {
 
 // SAFETY: the promises of `Provider`, by number.
 // 1. A LaneTransport writes only to the local range of its READ (its own promise).
-// 2. A worker carries out the wrs of a rail one after the other: on its thread, or on the engine's
-//    thread, of which one at a time has the worker's lock. It puts a completion into the ring when
-//    `execute` of its wr has returned, and a LaneTransport writes nothing after that. So at any
-//    completion no earlier wr of the rail writes, and the ring keeps the order.
+// 2. A worker carries out the wrs of a rail in their order, on its thread or on the engine's, of
+//    which one at a time has the worker's lock. Of plain copies it carries out several together,
+//    which two threads copy, and puts no completion of these into the ring before all of them have
+//    been copied (`Leader::carry_out`). Of other READs it does so when `execute` has returned, and
+//    a LaneTransport writes nothing after that. So at any completion no earlier wr of the rail
+//    writes, and the ring keeps the order.
 // 3. and 4. The same: a drain and a close are commands in the same queue.
 // 5. `drop` sets `stop`, interrupts every lane, and joins the workers. A worker carries out nothing
-//    after it has seen `stop`. Only a commit carries out commands on another thread, and a commit
-//    borrows the provider.
+//    after it has seen `stop`, and returns only when its list has been copied. Only a commit and a
+//    wait carry out commands on another thread, and both borrow the provider.
 // 6. Only staged commands are counted as accepted, and only staged commands are published; a READ
 //    that was refused was never put into the ring.
 // 7. A lane carries its id, its provider and a number that no other lane of the provider has, by
