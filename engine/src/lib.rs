@@ -44,6 +44,8 @@
 
 pub mod bare;
 #[cfg(feature = "std")]
+mod cutting;
+#[cfg(feature = "std")]
 mod hosted;
 #[cfg(feature = "std")]
 mod layout;

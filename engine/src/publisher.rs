@@ -1,7 +1,6 @@
 //! The producer's side: pages that peers read without its help.
 
 mod config;
-mod cutting;
 mod error;
 mod exports;
 mod foreign;

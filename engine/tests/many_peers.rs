@@ -29,6 +29,7 @@ const RAIL: LocalConfig = LocalConfig {
     cq_entries: 8_192,
     nominal_bytes_per_sec: 1_000_000_000,
     own_bytes: 0,
+    copy_while_waiting: false,
 };
 
 impl ReaderTransport for Rail {

@@ -8,8 +8,8 @@ use kvrail::core::error::FlightError;
 use kvrail::session::PoolId;
 use kvrail::session::handover::{Block, WHOLE_PAGE};
 use kvrail::{
-    BlockError, Config, Done, KeyTag, KvLayout, Location, PageError, PageLayout, Peer, PeerKey, Publisher,
-    PublisherConfig, Reader, ReaderEvent, Slot, clock, memory, shm,
+    BlockError, Config, ConnectError, Done, KeyTag, KvLayout, Location, PageError, PageLayout, Peer, PeerKey,
+    Publisher, PublisherConfig, Reader, ReaderEvent, Slot, Storage, clock, engine, memory, shm,
 };
 
 /// The pages of a latent pool, a region a layer.
@@ -283,4 +283,53 @@ fn the_table_of_a_pool_that_is_gone_is_not_read() {
     assert!(matches!(both.event(), ReaderEvent::PoolGone { .. }));
     let error = list(&mut both).unwrap_err();
     assert!(matches!(error, kvrail::TableError::Page(PageError::PoolGone)), "{error:?}");
+}
+
+engine! {
+    /// Pages of both layouts, and two pools in all.
+    Declared { page: Latent, pages: [Index], max_rails: 1, max_peers: 2, max_batch: 4, max_batches: 2, max_pools: 2, max_plans: 2 }
+}
+
+/// What is declared is what the reader takes: both layouts, and no more pools.
+#[test]
+fn a_declared_reader_of_two_layouts_reads_both_from_a_static() {
+    static STORAGE: Storage<Declared> = Storage::new();
+    let publisher = publisher(&[LATENT, INDEX]);
+    let mut reader =
+        Declared::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), Config::default()).unwrap();
+    let mut slots = [&LATENT, &INDEX].map(|layout| {
+        let memory = memory::leaked(2 * layout.page_bytes() as usize).unwrap();
+        reader.register_for(layout, memory).unwrap()
+    });
+    let peer = reader.connect(&publisher.local_addr().into(), key()).unwrap();
+    let locations = [write(&publisher, PoolId(0), 3, 10), write(&publisher, PoolId(1), 6, 40)];
+    let mut batch = reader.batch().unwrap();
+    for (at, layout) in [&LATENT, &INDEX].into_iter().enumerate() {
+        let page = peer.pool_of(layout).unwrap().page(locations[at]).unwrap();
+        let slot = slots[at].next().unwrap();
+        match at {
+            0 => batch.read(page, slot).unwrap(),
+            _ => batch.join(page, slot).unwrap(),
+        }
+    }
+    let until = clock::within(Duration::from_secs(20));
+    reader.submit(batch, until).unwrap();
+    let mut done = loop {
+        reader.poll();
+        match reader.next_done() {
+            Some(done) => break done,
+            None => reader.wait(until),
+        }
+        assert!(clock::now() < until, "nothing is done");
+    };
+    let pages: Vec<_> = done.pages().map(|page| (page.result, page.slot)).collect();
+    assert!(pages.iter().all(|(result, _)| result.is_ok()));
+    for layer in 0..3 {
+        let bytes = reader.slot_bytes(&pages[0].1, layer).unwrap();
+        assert!(bytes.len() == 16 * 576 && bytes.iter().all(|&b| b == 10 + layer as u8));
+    }
+    assert!(pages[1].1.bytes().unwrap().iter().all(|&b| b == 40));
+    // The pools of a second peer are more than were declared.
+    let second = reader.connect(&publisher.local_addr().into(), key()).unwrap_err();
+    assert!(matches!(second, ConnectError::TooManyRegions { .. }), "{second}");
 }

@@ -13,8 +13,9 @@ use kvrail_core::batch::Batch;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::id::{MAX_RAILS, PeerId, RailIndex};
-use kvrail_core::memory::Slot;
+use kvrail_core::memory::{Access, DestinationRegion, Slot};
 use kvrail_core::plan::{AddPlanError, PlanRef};
+use kvrail_core::provider::MemoryRange;
 use kvrail_core::remote::{Location, RegionOffer, RemoteRegion, TableOffer};
 use kvrail_core::storage::EngineStorage;
 use kvrail_core::table::{ENTRY_BYTES, EntryValue, Generation, KeyTag, Ready};
@@ -23,7 +24,7 @@ use kvrail_core::verbs_abi::WcStatus;
 use kvrail_layouts as layouts;
 use kvrail_layouts::catalogue;
 use kvrail_layouts::{
-    Axis, AxisKind, Declaration, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection, Spread,
+    Axis, AxisKind, Declaration, FieldDecl, Geometry, KvLayout, Level, Plan, PlaneDecl, Selection, Spread,
 };
 use kvrail_sim::sim::{self, Fate, MemoryHandle, PeerHandle, RailSpec, Sim, SimRails};
 
@@ -332,3 +333,98 @@ fn a_plan_that_is_refused_takes_no_room() {
 }
 
 const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+/// vLLM's blocks of DeepSeek V4: pages of three layouts side by side, 1,002,240 bytes from block to
+/// block, at the owner and here. The pages of a key are had together, and no byte of a neighbour
+/// changes.
+#[test]
+fn blocks_of_three_layouts_side_by_side_move_over_the_model() {
+    const STRIDE: u64 = 1_002_240;
+    const TABLES: u64 = 3 * TABLE;
+    let all = [catalogue::V4C4::GEOMETRY, catalogue::VllmV4Index::GEOMETRY, catalogue::V4C128::GEOMETRY];
+    let offset = |at: usize| all[..at].iter().map(|layout| layout.page_bytes()).sum::<u64>();
+    assert_eq!(offset(3), STRIDE);
+    let byte = |block: u64, at: u64| (at.wrapping_mul(0x9E37_79B9).rotate_left(9) as u8) ^ (block as u8 + 1);
+    let mut theirs = vec![0; (TABLES + PAGES as u64 * STRIDE) as usize];
+    for block in 0..PAGES as u64 {
+        let page = &mut theirs[(TABLES + block * STRIDE) as usize..][..STRIDE as usize];
+        page.iter_mut().zip(0..).for_each(|(b, at)| *b = byte(block, at));
+    }
+    let expected = |at: usize, slot: usize| EntryValue {
+        generation: Generation(3),
+        ready: Ready::WHOLE,
+        tag: KeyTag((at * PAGES + slot) as u128),
+    };
+    for at in 0..3 {
+        for slot in 0..PAGES {
+            let entry = expected(at, slot).to_bytes();
+            theirs[at * TABLE as usize + slot * ENTRY_BYTES as usize..][..entry.len()]
+                .copy_from_slice(&entry);
+        }
+    }
+    let mut storage = Box::new(SmallSim::new());
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(4), &RAILS).unwrap();
+    let owner = sim.add_peer().unwrap();
+    let base = 1 << 32;
+    sim.publish(owner, base, &mut theirs, keys(1)).unwrap();
+    let mut state = Box::new(SmallState::new());
+    // SAFETY: the storage outlives the engine, which is not forgotten.
+    let mut engine =
+        unsafe { Engine::start_scoped(&mut *state, sim.rails(), EngineConfig::DEFAULT) }.unwrap();
+    let peer = engine.add_peer().unwrap();
+    for rail in 0..2 {
+        attach(&mut engine, &sim, peer, owner, rail);
+    }
+    let ours = vec![UNTOUCHED; PAGES * STRIDE as usize].leak();
+    let (len, first) = (ours.len() as u64, ours.as_mut_ptr().expose_provenance() as u64);
+    let (mut pools, mut places) = (Vec::new(), Vec::new());
+    for (at, layout) in all.iter().enumerate() {
+        let offer = RegionOffer {
+            base: base + TABLES + offset(at),
+            page_bytes: layout.page_bytes(),
+            stride: STRIDE,
+            slots: PAGES as u32,
+            keys: keys(1),
+            table: Some(TableOffer { base: base + at as u64 * TABLE, keys: keys(1) }),
+        };
+        pools.push(engine.add_pool(peer, layout, &[offer]).unwrap());
+        let range = MemoryRange { addr: first + offset(at), len: len - offset(at) };
+        let region = DestinationRegion { range, stride: STRIDE };
+        // SAFETY: the memory is there for ever, and the slots of the layouts share no byte.
+        let slots = unsafe { engine.register_foreign_regions(layout, &[region], Access::Host, None) };
+        places.push(slots.unwrap());
+    }
+    let mut seen = 0;
+    for slot in 0..PAGES {
+        let mut batch = engine.batch().unwrap();
+        for at in 0..3 {
+            let location = Location { slot: slot as u32, expected: expected(at, slot) };
+            let page = pools[at].page(location).unwrap();
+            let place = places[at].next().unwrap();
+            match at {
+                0 => batch.read(page, place).unwrap(),
+                _ => batch.join(page, place).unwrap(),
+            }
+        }
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        let mut done = loop {
+            engine.poll(sim.now());
+            match engine.next_done() {
+                Some(done) => break done,
+                None => engine.wait(sim.now(), LATE),
+            }
+            assert!(sim.now() < LATE, "nothing is done");
+        };
+        for page in done.pages() {
+            page.result.unwrap();
+            let place = page.slot.address() - first;
+            let (block, within) = (place / STRIDE, place % STRIDE);
+            let bytes = page.slot.bytes().unwrap();
+            let right = bytes.iter().zip(within..).all(|(&b, at)| b == byte(block, at));
+            assert!(right && block == slot as u64, "block {block} at {within}");
+            seen += bytes.len() as u64;
+        }
+    }
+    assert_eq!(seen, PAGES as u64 * STRIDE, "every byte of the blocks was compared");
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}

@@ -1,16 +1,18 @@
-//! What it is worth that a commit copies small pages itself: one shm rail and one batch of 32 pages
-//! at a time, with `own_bytes` as by default against 0, where each batch wakes the rail's thread.
+//! What it is worth that the engine's thread copies, too: one shm rail and one or six batches of 32
+//! pages at a time. *woken*: each batch wakes the rail's thread, and the engine's thread sleeps.
+//! *own*: a commit copies small pages itself while the rail's thread sleeps. *shared*: the engine's
+//! thread copies while it waits, too (the default).
 //!
 //! ```text
 //! cargo run --release -p kvrail-local --example own_bytes -- [ROUNDS]
 //! ```
 //!
-//! Rounds of the two alternate; medians are compared.
+//! Rounds of the three alternate. Medians are printed, and medians of the ratios within a round.
 #![allow(unsafe_code, reason = "a driver promises whose memory it reads into")]
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Post, Provider, RailKeys, Read, WaitFor};
@@ -31,25 +33,32 @@ fn main() -> Result<(), Box<dyn Error>> {
     segment.write(0, &vec![1; POOL])?;
     let exporter = ShmExporter::start()?;
     let export = exporter.export(ExportedMemory::segment(Arc::clone(&segment)))?;
-    let start = |own_bytes| {
-        let config = LocalConfig { rails: 1, own_bytes, ..LocalConfig::default() };
+    let start = |own_bytes, copy_while_waiting| {
+        let config = LocalConfig { rails: 1, own_bytes, copy_while_waiting, ..LocalConfig::default() };
         Bench::new(config, ShmPeer::connect(exporter.address())?, export.region())
     };
-    let (mut own, mut woken) = (start(LocalConfig::default().own_bytes)?, start(0)?);
-    println!("{:>8} {:>16} {:>16} {:>8}", "page", "own us/batch", "woken us/batch", "ratio");
-    for page in [4 << 10, 16 << 10, 128 << 10] {
-        let (mut owns, mut wokens, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        // The first round warms up and does not count.
-        for round in 0..=rounds {
-            let (o, w) = (own.round(page).as_secs_f64(), woken.round(page).as_secs_f64());
-            if round > 0 {
-                owns.push(o);
-                wokens.push(w);
-                ratios.push(w / o);
+    let mut benches =
+        [start(0, false)?, start(128 << 10, false)?, start(LocalConfig::default().own_bytes, true)?];
+    println!(
+        "{:>8} {:>9} {:>14} {:>14} {:>14} {:>13} {:>11}",
+        "page", "in flight", "woken us/batch", "own us/batch", "shared us/b.", "woken/shared", "own/shared"
+    );
+    for in_flight in [1, 6] {
+        for page in [4 << 10, 16 << 10, 41_984, 128 << 10, 1 << 20] {
+            let mut seen = [const { Vec::new() }; 5];
+            // The first round warms up and does not count.
+            for round in 0..=rounds {
+                let us = benches.each_mut().map(|bench| bench.round(page, in_flight));
+                if round > 0 {
+                    let row = [us[0], us[1], us[2], us[0] / us[2], us[1] / us[2]];
+                    seen.iter_mut().zip(row).for_each(|(values, value)| values.push(value));
+                }
             }
+            let [woken, own, shared, first, second] = seen.each_mut().map(|values| median(values));
+            println!(
+                "{page:>8} {in_flight:>9} {woken:>14.1} {own:>14.1} {shared:>14.1} {first:>13.2} {second:>11.2}"
+            );
         }
-        let us = |values: &mut [f64]| 1e6 * median(values) / f64::from(Bench::BATCHES);
-        println!("{page:>8} {:>16.1} {:>16.1} {:>8.2}", us(&mut owns), us(&mut wokens), median(&mut ratios));
     }
     Ok(())
 }
@@ -70,10 +79,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// Batches of one round.
-    const BATCHES: u32 = 500;
-
     fn new(config: LocalConfig, peer: ShmPeer, region: ExportedRegion) -> Result<Self, Box<dyn Error>> {
+        let config = LocalConfig { sq_entries: 6 * BATCH, ..config };
         let mut rails = ShmProvider::start(config)?;
         let pool = Segment::new(POOL)?;
         let keys = rails.register(MemoryRange { addr: pool.addr(), len: POOL as u64 })?;
@@ -81,12 +88,15 @@ impl Bench {
         Ok(Self { rails, lane, region, pool, keys, begun: Instant::now(), next: 0 })
     }
 
-    fn round(&mut self, page: u32) -> Duration {
+    /// Microseconds per batch.
+    fn round(&mut self, page: u32, in_flight: u32) -> f64 {
         let start = Instant::now();
+        // Some 64 MiB a round.
+        let batches = ((64 << 20) / (page * BATCH * in_flight)).max(1);
         let pages = POOL as u64 / u64::from(page);
         let mut wcs = [Wc::default(); 64];
-        for _ in 0..Self::BATCHES {
-            for _ in 0..BATCH / RUN {
+        for _ in 0..batches {
+            for _ in 0..in_flight * BATCH / RUN {
                 // SAFETY: the pool is this program's, and not looked at meanwhile.
                 let mut post = unsafe { self.rails.begin(&mut self.lane) };
                 for i in 0..RUN {
@@ -105,15 +115,15 @@ impl Bench {
                 assert_eq!(post.commit(), Commit::All);
             }
             let mut done = 0;
-            while done < (BATCH / RUN) as usize {
+            while done < (in_flight * BATCH / RUN) as usize {
                 let now = Time(self.begun.elapsed().as_nanos() as u64);
                 let until = now + Nanos::from_secs(10);
-                self.rails.wait(WaitFor { now, until, completions: BATCH });
+                self.rails.wait(WaitFor { now, until, completions: in_flight * BATCH });
                 let n = self.rails.poll(RAIL, &mut wcs);
                 assert!(wcs[..n].iter().all(|wc| wc.status().is_success()), "{:?}", &wcs[..n]);
                 done += n;
             }
         }
-        start.elapsed()
+        start.elapsed().as_secs_f64() * 1e6 / f64::from(batches * in_flight)
     }
 }

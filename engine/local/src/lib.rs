@@ -43,6 +43,8 @@
 #[cfg(not(loom))]
 mod address;
 #[cfg(not(loom))]
+mod copy;
+#[cfg(not(loom))]
 mod hello;
 mod provider;
 #[cfg(not(loom))]

@@ -8,7 +8,6 @@ use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_core::table::{ENTRY_BYTES, Generation};
 use kvrail_session::{MAX_REGIONS, OfferedRegion, Pool, PoolId};
 
-use super::cutting::{Cut, Limit, Row, SlotTooLong, Stretch};
 use super::error::PublisherError;
 use super::exports::{ForeignExports, Needs, PoolExports};
 use super::foreign::ForeignMemory;
@@ -16,6 +15,7 @@ use super::overlap::Pages;
 use super::placing::PlacedRegion;
 use super::registering::Registering;
 use super::slots::{Maker, PoolSlots, Shape};
+use crate::cutting::{Cut, Limit, Row, SlotTooLong, Stretch};
 use crate::layout::PageLayout;
 use crate::transport::Exporter;
 

@@ -3,10 +3,10 @@
 use kvrail_core::provider::MemoryRange;
 use kvrail_session::PoolId;
 
-use super::cutting::{Row, Stretch};
 use super::error::ForeignPoolError;
 use super::foreign::{ForeignMemory, ForeignRegion};
 use super::overlap::Pages;
+use crate::cutting::{Row, Stretch};
 
 /// The pages of a region, in memory that other pools may have pages in.
 #[derive(Clone, Debug)]

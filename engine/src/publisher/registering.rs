@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use kvrail_session::PoolId;
 
-use super::cutting::Limit;
 use super::wanted::Wanted;
+use crate::cutting::Limit;
 use crate::transport::{Export, Exporter, TransportError};
 
 /// How often the log has a line while memory is being made readable.

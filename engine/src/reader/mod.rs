@@ -33,6 +33,7 @@ pub(crate) mod handover;
 mod offers;
 mod outcomes;
 pub(crate) mod peer;
+mod pieces;
 mod register;
 mod sessions;
 pub(crate) mod state;

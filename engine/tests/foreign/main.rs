@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "memory of an engine that the tests play")]
 
 mod beside;
+mod blocks;
 mod order;
 mod pieces;
 mod regions;

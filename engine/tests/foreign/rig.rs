@@ -96,6 +96,14 @@ impl EngineMemory {
         unsafe { self.at.wrapping_add(from).write_bytes(byte, len) };
     }
 
+    /// Writes `bytes` from byte `from` on.
+    pub(crate) fn write_at(&self, from: u64, bytes: &[u8]) {
+        let from = from as usize;
+        assert!(from + bytes.len() <= self.len);
+        // SAFETY: within the mapping, which nothing of this process has a reference to.
+        unsafe { self.at.wrapping_add(from).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    }
+
     /// Unmaps the memory although it may be published: the broken promise.
     pub(crate) fn unmap(self) {
         // SAFETY: this value alone knows the mapping.

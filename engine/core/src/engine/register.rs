@@ -277,6 +277,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(unsafe { Slots::new(base, range, shape, region, self.tag, access) })
     }
 
+    /// The most bytes of one registration, on every rail. Longer memory is registered in parts.
+    #[must_use]
+    pub fn max_region_bytes(&self) -> u64 {
+        self.provider.max_region_bytes()
+    }
+
     /// Checks that one registration can have the range.
     fn check_length(&self, range: MemoryRange) -> Result<(), RegionError> {
         let (bytes, limit) = (range.len, self.provider.max_region_bytes());

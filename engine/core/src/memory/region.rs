@@ -190,6 +190,17 @@ pub struct DestinationRegion {
 }
 
 impl DestinationRegion {
+    /// Checks that `regions` hold the slots of pages of `layout`, and says how many slots these
+    /// are.
+    ///
+    /// # Errors
+    ///
+    /// Too few ranges or too many, of different numbers of slots, overlapping, beyond the address
+    /// space, or with slots that overlap.
+    pub fn slots_of(layout: &Geometry, regions: &[Self]) -> Result<u32, RegionError> {
+        check_regions(layout, regions).map(|shape| shape.count)
+    }
+
     /// How many slots of `slot_bytes`, at least 1, the range holds.
     const fn slots(&self, slot_bytes: u64) -> u64 {
         match self.range.len.checked_sub(slot_bytes) {

@@ -10,6 +10,7 @@ mod heap;
 
 mod allocations;
 mod misuse;
+mod pair;
 mod pool;
 mod schedule;
 mod storm;

@@ -29,6 +29,9 @@ pub struct LocalConfig {
     /// than to wake another thread. It applies to shared memory that is mapped, where a READ is a
     /// plain copy.
     pub own_bytes: u32,
+    /// Whether the engine's thread copies beside the rails' threads while it waits, if the machine
+    /// has a core for it beside theirs. It applies where `own_bytes` does.
+    pub copy_while_waiting: bool,
 }
 
 impl Default for LocalConfig {
@@ -38,7 +41,8 @@ impl Default for LocalConfig {
             sq_entries: 128,
             cq_entries: 8_192,
             nominal_bytes_per_sec: 7_000_000_000,
-            own_bytes: 128 << 10,
+            own_bytes: 64 << 10,
+            copy_while_waiting: true,
         }
     }
 }

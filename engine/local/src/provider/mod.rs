@@ -7,11 +7,13 @@
 //! | `rail` | one rail: its rings, its lanes, a commit that is being built |
 //! | `worker` | the thread that carries out a rail's READs |
 //! | `transport` | [`LaneTransport`]: what carries out a lane's READs |
+//! | `copies` | copies that a worker and the waiting engine's thread carry out together |
 //! | `registry` | which local memory the rails may write to |
 //! | `progress`, `sleep` | how workers and the engine's thread sleep and wake each other |
 
 #[cfg(not(loom))]
 mod config;
+mod copies;
 mod progress;
 #[cfg(not(loom))]
 mod rail;

@@ -11,7 +11,7 @@ use super::sync::{Arc, AtomicBool, AtomicU64, EventFd, Ordering};
 /// A value on its own pair of cache lines: x86 prefetches adjacent lines together.
 #[repr(align(128))]
 #[derive(Debug, Default)]
-struct Padded<T>(T);
+pub(crate) struct Padded<T>(pub(crate) T);
 
 /// One rail's counters, which its worker alone writes. They only grow, and never reach 2^64.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ impl Progress {
         self.engine.0.come_back()
     }
 
-    fn has_reason(&self, goal: u64, alarms_seen: u64) -> bool {
+    pub(crate) fn has_reason(&self, goal: u64, alarms_seen: u64) -> bool {
         self.finished() >= goal || self.alarms() != alarms_seen || self.woken.load(Ordering::Relaxed)
     }
 

@@ -11,9 +11,12 @@ use kvrail_core::provider::{Commit, Post, Read};
 use kvrail_host::ring::{RingConsumer, RingProducer};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
+use super::copies::SharedCopies;
 use super::registry::Registry;
 use super::transport::LaneTransport;
-use super::worker::{Command, Completion, Notice, SMALL, Worker, WorkerSignals};
+use super::worker::{
+    Command, Completion, Notice, SMALL, Worker, WorkerSignals, carry_out_copy, carry_out_one_list, try_lock,
+};
 
 /// READs of one commit, at most.
 pub(crate) const CHAIN: usize = 128;
@@ -31,6 +34,8 @@ pub(crate) struct Rail<T: LaneTransport> {
     pub(crate) notices: RingConsumer<Notice>,
     pub(crate) signals: Arc<WorkerSignals>,
     pub(crate) worker: Arc<Mutex<Worker<T>>>,
+    /// Copies that the worker shares.
+    pub(crate) copies: Arc<SharedCopies>,
     /// Bytes that the engine's thread may copy itself until it polls or waits.
     pub(crate) own_bytes: u32,
     pub(crate) thread: Option<JoinHandle<()>>,
@@ -47,6 +52,17 @@ pub(crate) struct LanePlace<T: LaneTransport> {
     pub(crate) closed: bool,
     /// Fails the lane; `None` once the lane is closed.
     pub(crate) interrupt: Option<LaneInterrupt<T>>,
+}
+
+/// What a thread that waits has found to copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Help {
+    /// Nothing, and the rail's thread has nothing, or READs that only it can carry out.
+    Nothing,
+    /// Nothing, but the rail's thread is at work.
+    Soon,
+    /// At least one copy, which has been carried out.
+    Copied,
 }
 
 /// How the engine's thread fails a lane without waiting for the commands before it.
@@ -124,9 +140,10 @@ impl<T: LaneTransport> Rail<T> {
     /// copies; wakes the worker's thread for the rest. `longest` is the longest READ.
     #[inline]
     pub(crate) fn carry_out_or_wake(&mut self, longest: u32) {
+        self.signals.announce();
         if longest <= SMALL.min(self.own_bytes)
             && self.signals.sleeper.is_asleep()
-            && let Ok(mut worker) = self.worker.try_lock()
+            && let Some(mut worker) = try_lock(&self.worker)
             && worker.carry_out_small(&mut self.own_bytes)
         {
             return;
@@ -134,10 +151,23 @@ impl<T: LaneTransport> Rail<T> {
         self.signals.sleeper.wake_if_asleep();
     }
 
+    /// Copies beside the rail's thread, or instead of it while it does not have the worker yet.
+    pub(crate) fn help(&mut self) -> Help {
+        if self.copies.help(carry_out_copy) {
+            return Help::Copied;
+        }
+        match carry_out_one_list(&self.worker, &self.signals) {
+            Some(true) => Help::Copied,
+            Some(false) => Help::Nothing,
+            None => Help::Soon,
+        }
+    }
+
     /// Sends a command. The ring has room for it: its size counts these commands for each lane.
     pub(crate) fn send(&mut self, command: Command<T>) {
         let pushed = self.commands.push(command);
         debug_assert!(pushed.is_ok(), "command ring overrun");
+        self.signals.announce();
         self.signals.sleeper.wake_if_asleep();
     }
 }

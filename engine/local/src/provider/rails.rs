@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
@@ -18,11 +19,14 @@ use kvrail_host::ring::ring;
 use kvrail_host::wake::EventFd;
 
 use super::config::{LocalConfig, LocalOpenError, LocalStartError};
+use super::copies::SharedCopies;
 use super::progress::{LocalWaker, Progress, Reporter};
-use super::rail::{CHAIN, EINVAL, ENOMEM, LaneInterrupt, LanePlace, LocalLane, LocalPost, Rail, next_qp_num};
+use super::rail::{
+    CHAIN, EINVAL, ENOMEM, Help, LaneInterrupt, LanePlace, LocalLane, LocalPost, Rail, next_qp_num,
+};
 use super::registry::Registry;
 use super::transport::LaneTransport;
-use super::worker::{Command, Notice, Worker, WorkerLane, WorkerSignals, run};
+use super::worker::{Command, LOOKS, Notice, Worker, WorkerLane, WorkerSignals, run};
 
 /// Rails over a [`LaneTransport`]: a [`ShmProvider`](crate::shm::ShmProvider) or a
 /// [`TcpProvider`](crate::tcp::TcpProvider).
@@ -31,7 +35,8 @@ use super::worker::{Command, Notice, Worker, WorkerLane, WorkerSignals, run};
 /// posting. On the engine's thread `begin`, `read`, `commit`, `poll` and `next_event` wait for no
 /// lock and make no system call, except that a commit wakes a worker that sleeps. Where it sleeps
 /// and the READs are few and small, the commit copies instead: see
-/// [`own_bytes`](LocalConfig::own_bytes).
+/// [`own_bytes`](LocalConfig::own_bytes). [`wait`](Provider::wait) copies, too, where that helps:
+/// see [`copy_while_waiting`](LocalConfig::copy_while_waiting).
 ///
 /// Registered memory must stay valid for writes until it is deregistered. It may be deregistered
 /// only when every READ into it has been reported complete or its lane has been closed.
@@ -52,6 +57,8 @@ pub struct LocalProvider<T: LaneTransport> {
     signals: u64,
     /// The rail at which the search for the next notice begins.
     next_rail: usize,
+    /// The engine's thread copies while it waits.
+    helps: bool,
     owner: OwnerProcess,
 }
 
@@ -75,30 +82,35 @@ impl<T: LaneTransport> LocalProvider<T> {
             armed: false,
             signals: 0,
             next_rail: 0,
+            helps: false,
             owner: OwnerProcess::current(),
         };
         let provider = ProviderId::new();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        // Workers spin only if there is a core for each of them and one for the engine's thread.
-        let spins = if cores > config.rails + 1 { 1_000 } else { 0 };
+        // Workers spin only if there is a core for each of them and one for the engine's thread; and
+        // one more for the other side, where it takes part in a READ. A worker that spins takes
+        // over half of a list of small copies without a call into the kernel.
+        let shares = T::COPIES && config.copy_while_waiting;
+        let spins = if cores > config.rails + usize::from(!shares) { 1_000 } else { 0 };
+        this.helps = shares && cores > config.rails;
         for index in 0..config.rails {
             let (commands, worker_commands) = ring(limits.command_ring);
             let (worker_completions, completions) = ring(limits.completion_ring);
             let (worker_notices, notices) = ring(limits.notice_ring);
             let signals = Arc::new(WorkerSignals::default());
-            let worker = Worker {
-                commands: worker_commands,
-                completions: worker_completions,
-                notices: worker_notices,
-                lanes: (0..limits.lanes).map(|_| None).collect(),
-                reporter: Reporter::new(Arc::clone(&this.progress), index),
-                held: None,
-            };
-            let worker = Arc::new(Mutex::new(worker));
-            let (shared, told) = (Arc::clone(&worker), Arc::clone(&signals));
+            let copies = Arc::new(SharedCopies::default());
+            let worker = Arc::new(Mutex::new(Worker::new(
+                worker_commands,
+                worker_completions,
+                worker_notices,
+                limits.lanes,
+                Reporter::new(Arc::clone(&this.progress), index),
+                Arc::clone(&copies),
+            )));
+            let (shared, told, list) = (Arc::clone(&worker), Arc::clone(&signals), Arc::clone(&copies));
             let thread = std::thread::Builder::new()
                 .name(format!("kvrail-rail-{index}"))
-                .spawn(move || run(&shared, &told, spins))
+                .spawn(move || run(&shared, &told, &list, spins))
                 .map_err(|source| LocalStartError::Thread { rail: index, source })?;
             let lanes = (0..limits.lanes)
                 .map(|_| LanePlace { qp_num: 0, outstanding: 0, closed: false, interrupt: None })
@@ -113,6 +125,7 @@ impl<T: LaneTransport> LocalProvider<T> {
                 notices,
                 signals,
                 worker,
+                copies,
                 own_bytes: config.own_bytes,
                 thread: Some(thread),
                 lanes,
@@ -149,6 +162,36 @@ impl<T: LaneTransport> LocalProvider<T> {
             (0, _) => None,
             _ => Some(finished + missing),
         }
+    }
+
+    /// Copies beside the workers until there is a reason to end the wait, which has begun just now,
+    /// or nothing to copy. Says whether the wait is over.
+    fn help(&mut self, goal: u64, wait: WaitFor) -> bool {
+        let begun = Instant::now();
+        let mut looks = 0;
+        while looks <= LOOKS {
+            if self.progress.has_reason(goal, self.alarms) {
+                return true;
+            }
+            let mut found = Help::Nothing;
+            for rail in &mut self.rails {
+                found = found.max(rail.help());
+            }
+            match found {
+                Help::Nothing => return false,
+                Help::Soon => {
+                    looks += 1;
+                    std::hint::spin_loop();
+                }
+                Help::Copied => {
+                    looks = 0;
+                    if begun.elapsed().as_nanos() >= u128::from(wait.timeout().0) {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
     }
 
     /// Reads the signals that have come. Without one it makes no system call.
@@ -190,14 +233,16 @@ impl<T: LaneTransport> Drop for LocalProvider<T> {
 
 // SAFETY: the promises of `Provider`, by number.
 // 1. A LaneTransport writes only to the local range of its READ (its own promise).
-// 2. A worker carries out the wrs of a rail one after the other: on its thread, or on the engine's
-//    thread, of which one at a time has the worker's lock. It puts a completion into the ring when
-//    `execute` of its wr has returned, and a LaneTransport writes nothing after that. So at any
-//    completion no earlier wr of the rail writes, and the ring keeps the order.
+// 2. A worker carries out the wrs of a rail in their order, on its thread or on the engine's, of
+//    which one at a time has the worker's lock. Of plain copies it carries out several together,
+//    which two threads copy, and puts no completion of these into the ring before all of them have
+//    been copied (`Leader::carry_out`). Of other READs it does so when `execute` has returned, and
+//    a LaneTransport writes nothing after that. So at any completion no earlier wr of the rail
+//    writes, and the ring keeps the order.
 // 3. and 4. The same: a drain and a close are commands in the same queue.
 // 5. `drop` sets `stop`, interrupts every lane, and joins the workers. A worker carries out nothing
-//    after it has seen `stop`. Only a commit carries out commands on another thread, and a commit
-//    borrows the provider.
+//    after it has seen `stop`, and returns only when its list has been copied. Only a commit and a
+//    wait carry out commands on another thread, and both borrow the provider.
 // 6. Only staged commands are counted as accepted, and only staged commands are published; a READ
 //    that was refused was never put into the ring.
 // 7. A lane carries its id, its provider and a number that no other lane of the provider has, by
@@ -265,6 +310,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         let interrupt = LaneInterrupt { failing: Arc::clone(&failing), handle: transport.interrupt_handle() };
         let lane = Box::new(WorkerLane { transport, qp_num, failing, failed: false, uncovered: 0 });
         rail.commands.push(Command::Open { lane_index, lane }).map_err(|_| full)?;
+        rail.signals.announce();
         rail.signals.sleeper.wake_if_asleep();
         *place = LanePlace { qp_num, outstanding: 0, closed: false, interrupt: Some(interrupt) };
         Ok(LocalLane {
@@ -371,6 +417,10 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
 
     fn wait(&mut self, wait: WaitFor) {
         let Some(goal) = self.goal(wait) else { return };
+        if self.helps && self.posted > self.progress.finished() && self.help(goal, wait) {
+            self.progress.take_woken();
+            return;
+        }
         let nanos = (wait.until != Time::NEVER).then_some(wait.timeout().0);
         self.progress.sleep_until(goal, self.alarms, nanos);
         self.progress.take_woken();

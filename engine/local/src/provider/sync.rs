@@ -3,11 +3,22 @@
 #[cfg(not(loom))]
 mod real {
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
 
     pub(crate) use kvrail_host::wake::EventFd;
     use rustix::thread::futex;
     use rustix::time::Timespec;
+
+    /// Waits a moment for another thread; after some `long` time, by giving it this core.
+    pub(crate) fn give_way(long: bool) {
+        if long {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
 
     /// A word that a thread can sleep on.
     #[derive(Debug, Default)]
@@ -43,8 +54,15 @@ pub(crate) use real::*;
 #[cfg(loom)]
 mod model {
     pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
     use loom::sync::{Condvar, Mutex};
+
+    /// Lets another thread go on.
+    pub(crate) fn give_way(_long: bool) {
+        loom::thread::yield_now();
+    }
 
     /// Models the promise of futex(2): seen from `wake`, comparing the word and falling asleep are
     /// one step. No time passes in a model: a thread that is not woken sleeps for ever, and loom

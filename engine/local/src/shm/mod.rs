@@ -73,7 +73,6 @@
 mod address;
 mod board;
 mod connect;
-mod copy;
 mod export;
 mod exporter;
 mod live;
@@ -84,9 +83,9 @@ mod serve;
 mod table;
 mod wire;
 
+pub use crate::copy::{AROUND_THE_CACHE, copy_bytes};
 pub use address::ShmAddress;
 pub use connect::ShmConnectError;
-pub use copy::{AROUND_THE_CACHE, copy_bytes};
 pub use export::{ShmExport, ShmExportError};
 pub use exporter::{ShmExporter, ShmStartError};
 pub use kvrail_host::exported::{Backing, ExportedMemory};

@@ -21,11 +21,11 @@ use rustix::net::{self, AddressFamily, RecvFlags, SocketFlags, SocketType};
 use super::address::ShmAddress;
 use super::board::{Board, Found, Means, Outcome};
 use super::connect::{self, Report, ShmConnectError};
-use super::copy::copy;
 use super::live::{LiveView, Standing};
 use super::packet::receive;
 use super::process::{PeerProcess, ReadFault};
 use super::wire::{Probe, Reach};
+use crate::copy::copy;
 use crate::provider::LaneTransport;
 use crate::region::ExportedRegion;
 
@@ -158,6 +158,29 @@ impl ShmPeer {
             return Some(self.last);
         }
         self.known.binary_search_by_key(&rkey, |target| target.region.rkey).ok()
+    }
+
+    /// The export of `rkey`, if this lane knows it.
+    #[inline]
+    fn target(&self, rkey: u32) -> Option<&Target> {
+        if let Some(last) = self.known.get(self.last)
+            && last.region.rkey == rkey
+        {
+            return Some(last);
+        }
+        let at = self.known.binary_search_by_key(&rkey, |target| target.region.rkey);
+        at.ok().map(|at| &*self.known[at])
+    }
+
+    /// The status of a READ of `target` whose bytes have been copied: they are of this export only
+    /// if it still stands.
+    #[inline]
+    fn outcome(&self, target: &Target) -> WcStatus {
+        match self.shared.live.standing(target.slot, target.region.rkey) {
+            Standing::Live => WcStatus::SUCCESS,
+            Standing::Withdrawn => WcStatus::REM_ACCESS_ERR,
+            Standing::Ended => WcStatus::RETRY_EXC_ERR,
+        }
     }
 
     /// Lets go of memory that is not exported any more.
@@ -362,6 +385,7 @@ impl Drop for Shared {
 // SAFETY: `execute` writes by one copy to the local range, and the copy is over when it returns.
 unsafe impl LaneTransport for ShmPeer {
     const LABEL: &'static str = "shm";
+    const COPIES: bool = true;
     type Interrupt = Arc<AtomicBool>;
 
     fn interrupt_handle(&self) -> Arc<AtomicBool> {
@@ -373,11 +397,26 @@ unsafe impl LaneTransport for ShmPeer {
         failing.store(true, Ordering::Release);
     }
 
-    fn is_plain_copy(&self, read: &Read) -> bool {
+    #[inline]
+    fn plain_copy(&self, read: &Read) -> Option<*const u8> {
         // Letting go of withdrawn memory takes a lock and enters the kernel.
-        let settled = self.shared.live.withdrawals() == self.withdrawals;
-        let known = self.known.binary_search_by_key(&read.rkey, |target| target.region.rkey);
-        settled && known.is_ok_and(|at| matches!(self.known[at].source, Source::Mapped(_)))
+        if !self.is_alive() || self.shared.live.withdrawals() != self.withdrawals {
+            return None;
+        }
+        let target = self.target(read.rkey)?;
+        let Source::Mapped(view) = &target.source else { return None };
+        let offset = target.region.offset(read.remote_addr, read.len)?;
+        // A view is as long as its region, so the offset fits a usize. It is mapped read-only, so
+        // no registered, writable memory is part of it.
+        Some(view.as_ptr().wrapping_add(offset as usize))
+    }
+
+    #[inline]
+    fn copied(&self, read: &Read) -> WcStatus {
+        match self.target(read.rkey) {
+            Some(target) => self.outcome(target),
+            None => WcStatus::REM_ACCESS_ERR,
+        }
     }
 
     #[inline]
@@ -423,12 +462,7 @@ unsafe impl LaneTransport for ShmPeer {
                 }
             }
         }
-        // The bytes are of this export only if it still stands.
-        match self.shared.live.standing(target.slot, read.rkey) {
-            Standing::Live => WcStatus::SUCCESS,
-            Standing::Withdrawn => WcStatus::REM_ACCESS_ERR,
-            Standing::Ended => WcStatus::RETRY_EXC_ERR,
-        }
+        self.outcome(target)
     }
 }
 

@@ -131,6 +131,11 @@ impl<T: LaneTransport> Driver<T> {
         out
     }
 
+    /// Zeroes the destination memory.
+    pub fn wipe(&mut self) {
+        self.memory.write(0, &vec![0; self.memory.len()]).unwrap();
+    }
+
     pub fn register(&mut self, addr: u64, len: u64) -> RailKeys {
         self.rails.register(MemoryRange { addr, len }).unwrap()
     }

@@ -36,7 +36,18 @@ pub fn copy_bytes(from: &[u8], to: &mut [u8]) {
 /// process may write to the bytes at `from` meanwhile.
 #[inline]
 pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-    if cfg!(target_arch = "x86_64") && len >= AROUND_THE_CACHE {
+    // SAFETY: the caller's promise.
+    unsafe { copy_part(from, to, len, len) };
+}
+
+/// [`copy`] of a part of a READ of `whole` bytes, in the way that suits the whole.
+///
+/// # Safety
+///
+/// As for [`copy`].
+#[inline]
+pub(crate) unsafe fn copy_part(from: *const u8, to: *mut u8, len: usize, whole: usize) {
+    if cfg!(target_arch = "x86_64") && whole >= AROUND_THE_CACHE {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the caller's promise.
         unsafe {

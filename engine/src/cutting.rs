@@ -12,10 +12,10 @@ const ROUNDED: u64 = 8;
 /// Where the slots of a pool are, at equal distances: slot `i` has the `stride` bytes from `base +
 /// i * stride` on. All of them end within the address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) base: u64,
+pub(crate) struct Row {
+    pub(crate) base: u64,
     /// At least 1.
-    pub(super) stride: u64,
+    pub(crate) stride: u64,
 }
 
 impl Row {
@@ -26,7 +26,7 @@ impl Row {
     }
 
     /// All of its slots, as memory by itself.
-    pub(super) fn stretch(self, slots: u32) -> Stretch {
+    pub(crate) fn stretch(self, slots: u32) -> Stretch {
         Stretch { whole: self.range(&(0..slots)), row: self }
     }
 
@@ -42,14 +42,14 @@ impl Row {
 /// Memory that is exported whole if it is not too long, and else in pieces of the row of slots that
 /// lies in it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stretch {
-    pub(super) whole: MemoryRange,
-    pub(super) row: Row,
+pub(crate) struct Stretch {
+    pub(crate) whole: MemoryRange,
+    pub(crate) row: Row,
 }
 
 /// How long one export may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limit {
+pub(crate) struct Limit {
     /// Bytes, counted in whole pages of the host, since those are what is pinned.
     bytes: u64,
     /// Bytes of a page of the host.
@@ -57,16 +57,16 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    pub(super) fn new(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64) -> Self {
         Self { bytes, page: rustix::param::page_size() as u64 }
     }
 
-    pub(super) const fn bytes(self) -> u64 {
+    pub(crate) const fn bytes(self) -> u64 {
         self.bytes
     }
 
     /// Whether one export can have all of `range`.
-    pub(super) fn fits(self, range: MemoryRange) -> bool {
+    pub(crate) fn fits(self, range: MemoryRange) -> bool {
         let (addr, page) = (u128::from(range.addr), u128::from(self.page));
         let end = (addr + u128::from(range.len)).next_multiple_of(page);
         self.bytes == u64::MAX || end - addr / page * page <= u128::from(self.bytes)
@@ -75,7 +75,7 @@ impl Limit {
 
 /// The pieces of a pool: ranges of equally many slots, of which the last may have fewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(crate) struct Cut {
     slots: u32,
     /// Slots of a piece: at least 1.
     each: u32,
@@ -84,9 +84,9 @@ pub(super) struct Cut {
 
 /// One slot of a row is longer than an export may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SlotTooLong {
+pub(crate) struct SlotTooLong {
     /// Bytes of the slot.
-    pub(super) stride: u64,
+    pub(crate) stride: u64,
 }
 
 impl Cut {
@@ -96,7 +96,7 @@ impl Cut {
     /// # Errors
     ///
     /// One slot is longer than an export may be.
-    pub(super) fn new(slots: u32, stretches: &[Stretch], limit: Limit) -> Result<Self, SlotTooLong> {
+    pub(crate) fn new(slots: u32, stretches: &[Stretch], limit: Limit) -> Result<Self, SlotTooLong> {
         let whole = limit.bytes / limit.page * limit.page;
         // Slots that begin anywhere in a page take up to a page less one byte more at each end.
         let least = (whole + 1).saturating_sub(limit.page);
@@ -124,12 +124,12 @@ impl Cut {
     }
 
     /// How many pieces there are.
-    pub(super) const fn count(&self) -> u32 {
+    pub(crate) const fn count(&self) -> u32 {
         self.slots.div_ceil(self.each)
     }
 
     /// The slots of each piece.
-    pub(super) fn pieces(self) -> impl Iterator<Item = Range<u32>> {
+    pub(crate) fn pieces(self) -> impl Iterator<Item = Range<u32>> {
         (0..self.count()).map(move |piece| {
             let first = piece * self.each;
             first..first.saturating_add(self.each).min(self.slots)
@@ -137,7 +137,7 @@ impl Cut {
     }
 
     /// The memory that is exported for the slots of one piece in a stretch.
-    pub(super) fn window(&self, stretch: &Stretch, piece: &Range<u32>) -> MemoryRange {
+    pub(crate) fn window(&self, stretch: &Stretch, piece: &Range<u32>) -> MemoryRange {
         if self.limit.fits(stretch.whole) { stretch.whole } else { stretch.row.range(piece) }
     }
 }

@@ -1,0 +1,143 @@
+//! Destination memory that is longer than a rail registers at once: it is registered in pieces, and
+//! each piece gives slots of its own.
+#![allow(unsafe_code, reason = "foreign memory, on the caller's word")]
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use kvrail_core::memory::{Access, DestinationRegion, RegionError, Slots};
+use kvrail_core::provider::MemoryRange;
+
+use super::Reader;
+use crate::cutting::{Cut, Limit, Row, SlotTooLong, Stretch};
+use crate::layout::PageLayout;
+use crate::transport::ReaderTransport;
+
+/// How often the log has a line while memory is being registered.
+const TELL: Duration = Duration::from_secs(1);
+
+impl<T: ReaderTransport> Reader<T> {
+    /// Makes destination slots as [`register`](Self::register) does, of memory that may be longer
+    /// than a rail registers at once: in pieces of at most `piece_bytes`, or of what the rails
+    /// register at once if that is less. `u64::MAX` leaves it to the rails. No slot lies in two
+    /// pieces. Where it costs little, pieces end between pages of the host.
+    ///
+    /// Each piece has `Slots` of its own. A batch may name slots of any of them. The log says once
+    /// a second how far the registration is, and its rate at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register); or one slot alone is longer than a piece may be, or there
+    /// are more pieces than the engine has places for (256 for all memory together). Nothing stays
+    /// registered then.
+    pub fn register_in_pieces(
+        &mut self,
+        memory: &'static mut [u8],
+        piece_bytes: u64,
+    ) -> Result<Vec<Slots>, RegionError> {
+        let layout = self.layout;
+        let (bytes, slot_bytes) = (memory.len() as u64, layout.geometry().page_bytes());
+        let slots = bytes.checked_div(slot_bytes).filter(|&slots| slots > 0);
+        let slots = slots.ok_or(RegionError::TooSmall { bytes, slot_bytes })?;
+        let slots = u32::try_from(slots).map_err(|_| RegionError::TooMany { slots })?;
+        let row = Row { base: memory.as_ptr().expose_provenance() as u64, stride: slot_bytes };
+        let cut = self.cut(slots, &[row.stretch(slots)], piece_bytes)?;
+        let mut rest = memory;
+        self.register_each(&cut, |reader, piece| {
+            // All pieces together have no more slots than the memory.
+            let len = (u64::from(piece.end - piece.start) * slot_bytes) as usize;
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = after;
+            reader.register_for(&layout, part).map(|slots| (slots, len as u64))
+        })
+    }
+
+    /// Makes destination slots of foreign memory as
+    /// [`register_foreign_for`](Self::register_foreign_for) does, in pieces as
+    /// [`register_in_pieces`](Self::register_in_pieces). The ranges of all regions are cut at the
+    /// same slots.
+    ///
+    /// # Errors
+    ///
+    /// As these two.
+    ///
+    /// # Safety
+    ///
+    /// As for [`register_foreign_for`](Self::register_foreign_for), until the slots of all pieces
+    /// have been given back.
+    pub unsafe fn register_foreign_in_pieces(
+        &mut self,
+        layout: &PageLayout,
+        regions: &[DestinationRegion],
+        access: Access,
+        numa: Option<u8>,
+        piece_bytes: u64,
+    ) -> Result<Vec<Slots>, RegionError> {
+        // Of the whole ranges: pieces by themselves would hide two ranges that overlap.
+        let slots = DestinationRegion::slots_of(layout.geometry(), regions)?;
+        let stretches: Vec<Stretch> = regions
+            .iter()
+            .map(|at| Stretch { whole: at.range, row: Row { base: at.range.addr, stride: at.stride } })
+            .collect();
+        let cut = self.cut(slots, &stretches, piece_bytes)?;
+        self.register_each(&cut, |reader, piece| {
+            let parts: Vec<DestinationRegion> =
+                regions.iter().map(|region| part(region, &piece, slots)).collect();
+            let bytes = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.range.len));
+            // SAFETY: the caller promises the whole ranges, of which these are parts with slots of
+            // their own.
+            let made = unsafe { reader.register_foreign_for(layout, &parts, access, numa) }?;
+            Ok((made, bytes))
+        })
+    }
+
+    fn cut(&self, slots: u32, stretches: &[Stretch], piece_bytes: u64) -> Result<Cut, RegionError> {
+        let limit = piece_bytes.min(self.engine.max_region_bytes());
+        let too_long = |slot: SlotTooLong| RegionError::TooLong { bytes: slot.stride, limit };
+        Cut::new(slots, stretches, Limit::new(limit)).map_err(too_long)
+    }
+
+    /// Registers each piece; `register` gives its slots and its bytes.
+    fn register_each(
+        &mut self,
+        cut: &Cut,
+        mut register: impl FnMut(&mut Self, Range<u32>) -> Result<(Slots, u64), RegionError>,
+    ) -> Result<Vec<Slots>, RegionError> {
+        let (of_pieces, began) = (cut.count(), Instant::now());
+        let (mut made, mut sum, mut told) = (Vec::new(), 0_u64, began);
+        let rate = |bytes: u64| bytes as f64 / 1e9 / began.elapsed().as_secs_f64().max(1e-9);
+        for piece in cut.pieces() {
+            match register(self, piece) {
+                Ok((slots, bytes)) => {
+                    made.push(slots);
+                    sum = sum.saturating_add(bytes);
+                }
+                Err(error) => {
+                    // No slot of these has been given out.
+                    made.into_iter().for_each(|slots| _ = self.unregister(slots));
+                    return Err(error);
+                }
+            }
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                let gb_per_s = format_args!("{:.1}", rate(sum)).to_string();
+                tracing::info!(pieces = made.len(), of_pieces, bytes = sum, %gb_per_s, "registering");
+            }
+        }
+        let seconds = format_args!("{:.3}", began.elapsed().as_secs_f64()).to_string();
+        let gb_per_s = format_args!("{:.1}", rate(sum)).to_string();
+        tracing::info!(pieces = of_pieces, bytes = sum, %seconds, %gb_per_s, "registered");
+        Ok(made)
+    }
+}
+
+/// The slots `piece` of a range that holds `slots`.
+fn part(region: &DestinationRegion, piece: &Range<u32>, slots: u32) -> DestinationRegion {
+    let DestinationRegion { range, stride } = *region;
+    let before = stride * u64::from(piece.start);
+    let addr = range.addr + before;
+    // Behind the last slot there may be less than a stride.
+    let len =
+        if piece.end == slots { range.len - before } else { stride * u64::from(piece.end - piece.start) };
+    DestinationRegion { range: MemoryRange { addr, len }, stride }
+}
