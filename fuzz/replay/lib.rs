@@ -8,7 +8,7 @@ mod tests {
 
     use arbitrary::{Arbitrary, Unstructured};
     use kvrail_fuzz::targets::{
-        declaration, handover, look_up, plan, session_frames, session_message, session_offer, wire_batch,
+        completions, declaration, handover, look_up, plan, session_frames, session_message, session_offer, wire_batch,
         wr_chain,
     };
 
@@ -37,6 +37,11 @@ mod tests {
                 run(&input);
             }
         });
+    }
+
+    #[test]
+    fn completions_seeds() {
+        replay("completions", completions::run);
     }
 
     #[test]
@@ -89,6 +94,7 @@ mod tests {
         let targets = fs::read_dir(fuzz().join("fuzz_targets")).unwrap();
         let names = targets.map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned());
         let replayed = [
+            "completions",
             "declaration",
             "handover",
             "look_up",

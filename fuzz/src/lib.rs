@@ -5,11 +5,13 @@
 //! gives it to libFuzzer.
 
 pub mod bytes;
+pub mod completions;
 pub mod device;
 pub mod rails;
 
 /// One module per target, with a function `run`.
 pub mod targets {
+    pub mod completions;
     pub mod declaration;
     pub mod handover;
     pub mod look_up;
