@@ -8,7 +8,7 @@ mod tests {
 
     use arbitrary::{Arbitrary, Unstructured};
     use kvrail_fuzz::targets::{
-        completions, declaration, handover, look_up, plan, session_frames, session_message, session_offer, wire_batch,
+        completions, declaration, get, handover, look_up, plan, record, session_frames, session_message, session_offer, wire_batch,
         wr_chain,
     };
 
@@ -50,6 +50,11 @@ mod tests {
     }
 
     #[test]
+    fn get_seeds() {
+        replay("get", get::run);
+    }
+
+    #[test]
     fn handover_seeds() {
         replay("handover", handover::run);
     }
@@ -62,6 +67,11 @@ mod tests {
     #[test]
     fn plan_seeds() {
         replay("plan", plan::run);
+    }
+
+    #[test]
+    fn record_seeds() {
+        replay("record", record::run);
     }
 
     #[test]
@@ -96,9 +106,11 @@ mod tests {
         let replayed = [
             "completions",
             "declaration",
+            "get",
             "handover",
             "look_up",
             "plan",
+            "record",
             "session_frames",
             "session_message",
             "session_offer",

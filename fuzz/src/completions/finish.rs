@@ -87,7 +87,7 @@ impl<'s> World<'s, '_> {
         match error {
             PageError::Miss(_) => {
                 let untouched = |part: &Part| !part.validated || part.is_untouched(&self.owners[part.owner]);
-                assert!(!group().all(untouched), "a miss of a page that was there all the time");
+                assert!(!group().all(untouched), "{error}: a page that was there all the time");
             }
             PageError::Fault { .. } | PageError::SetAside { .. } => {
                 assert!(self.faulty, "{error}, though no page can fail");

@@ -32,7 +32,7 @@ const STALE: u8 = 0xA5;
 type Model = SimStorage<RAILS, OWNERS, LANES, DEPTH, CQ>;
 type State = EngineStorage<OWNERS, OWNERS, LANES, DEPTH, BATCHES, PAGES>;
 
-/// The memory of one run.
+/// The memory of one run after another.
 pub struct Memory {
     model: Box<Model>,
     state: Box<State>,
@@ -54,6 +54,8 @@ impl Memory {
 
     /// Runs an engine over this memory through the steps of an input.
     pub fn run(&mut self, input: &mut Bytes<'_>) {
+        // Everything else is begun anew by its user.
+        *self.state = State::new();
         let (model, config, rails) = (sim_config(input), engine_config(input), rail_specs(input));
         let sim = Sim::new(&mut self.model, model, &rails).expect("the rails fit the storage");
         let mut number = 0;

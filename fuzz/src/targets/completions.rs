@@ -6,11 +6,18 @@
 //! The engine runs over the model of `kvrail-sim`, whose time moves only as the input says, and
 //! which records every promise that the engine breaks. The input decides what fails and when.
 
+use std::cell::RefCell;
+
 use crate::bytes::Bytes;
 use crate::completions::Memory;
+
+thread_local! {
+    // Making it takes longer than most runs.
+    static MEMORY: RefCell<Memory> = RefCell::default();
+}
 
 /// Runs the target. The first bytes are the settings of the model and of the engine
 /// (`src/completions/world.rs`), and then come the steps (`src/completions/steps.rs`).
 pub fn run(bytes: &[u8]) {
-    Memory::new().run(&mut Bytes::new(bytes));
+    MEMORY.with_borrow_mut(|memory| memory.run(&mut Bytes::new(bytes)));
 }
