@@ -29,6 +29,7 @@ impl<'s> World<'s, '_> {
     pub(super) fn poll(&mut self) {
         let now = self.sim.now();
         self.engine.poll(now);
+        self.told_since_poll = 0;
         while let Some(ticket) = self.engine.next_overdue() {
             let flying = self.flying.iter_mut().flatten().find(|flying| flying.ticket == ticket);
             let flying = flying.expect("a batch in flight is overdue");

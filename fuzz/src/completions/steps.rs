@@ -98,7 +98,9 @@ impl World<'_, '_> {
     /// Something happens to a rail, to a peer or to memory, at once or later.
     fn act(&mut self, which: usize, input: &mut Bytes<'_>) {
         let (what, later) = (input.byte(), input.byte());
-        let (rail, told) = (RailIndex(what >> 4 & 1), what & 0x20 != 0);
+        // An engine that does not poll has room for one event of a rail for each lane.
+        let told = what & 0x20 != 0 && self.told_later + self.told_since_poll < 12;
+        let rail = RailIndex(what >> 4 & 1);
         let (peer, memory) = (self.owners[which].peer, self.owners[which].memory);
         let action = match what & 0xf {
             0 => Action::RailDown { rail, told },
@@ -133,9 +135,12 @@ impl World<'_, '_> {
             14 => Action::RemoteRate(peer, rail, Rate::bytes_per_sec(1 << (27 + input.byte() % 9))),
             _ => Action::FailMemory(memory, FailedRanges::NOTHING),
         };
+        let counts = u8::from(told && matches!(action, Action::RailDown { .. } | Action::RailUp { .. }));
         if later == 0 {
+            self.told_since_poll += counts;
             self.sim.apply(action);
         } else {
+            self.told_later += counts;
             // Beyond 64 actions nothing more is planned.
             let _ = self.sim.at(self.sim.now() + Nanos(u64::from(later) * 500), action);
         }

@@ -88,6 +88,8 @@ impl Memory {
             // An incomplete READ that is its lane's last one fails.
             faulty: [model.faults.wr, model.faults.incomplete] != [Odds::NEVER; 2],
             incomplete: model.faults.incomplete != Odds::NEVER,
+            told_since_poll: 0,
+            told_later: 0,
         };
         for slot in &world.free {
             sim.protect(range_of(slot)).expect("room to remember it");
@@ -151,6 +153,9 @@ pub struct World<'s, 'm> {
     pub(super) faulty: bool,
     /// Whether READs may succeed without all of their bytes.
     pub(super) incomplete: bool,
+    /// Changes of rails that were reported since the last poll, and that are planned or were.
+    pub(super) told_since_poll: u8,
+    pub(super) told_later: u8,
 }
 
 pub(super) fn range_of(slot: &Slot) -> MemoryRange {
