@@ -8,7 +8,7 @@ mod tests {
 
     use arbitrary::{Arbitrary, Unstructured};
     use kvrail_fuzz::targets::{
-        declaration, handover, look_up, plan, session_frames, session_message, session_offer, wire_batch,
+        completions, declaration, get, handover, look_up, plan, record, session_frames, session_message, session_offer, wire_batch,
         wr_chain,
     };
 
@@ -40,8 +40,18 @@ mod tests {
     }
 
     #[test]
+    fn completions_seeds() {
+        replay("completions", completions::run);
+    }
+
+    #[test]
     fn declaration_seeds() {
         replay_typed("declaration", declaration::run);
+    }
+
+    #[test]
+    fn get_seeds() {
+        replay("get", get::run);
     }
 
     #[test]
@@ -57,6 +67,11 @@ mod tests {
     #[test]
     fn plan_seeds() {
         replay("plan", plan::run);
+    }
+
+    #[test]
+    fn record_seeds() {
+        replay("record", record::run);
     }
 
     #[test]
@@ -89,10 +104,13 @@ mod tests {
         let targets = fs::read_dir(fuzz().join("fuzz_targets")).unwrap();
         let names = targets.map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned());
         let replayed = [
+            "completions",
             "declaration",
+            "get",
             "handover",
             "look_up",
             "plan",
+            "record",
             "session_frames",
             "session_message",
             "session_offer",

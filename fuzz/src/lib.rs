@@ -5,15 +5,20 @@
 //! gives it to libFuzzer.
 
 pub mod bytes;
+pub mod completions;
 pub mod device;
+pub mod getting;
 pub mod rails;
 
 /// One module per target, with a function `run`.
 pub mod targets {
+    pub mod completions;
     pub mod declaration;
+    pub mod get;
     pub mod handover;
     pub mod look_up;
     pub mod plan;
+    pub mod record;
     pub mod session_frames;
     pub mod session_message;
     pub mod session_offer;

@@ -5,8 +5,12 @@
 
 #[path = "../common/directory_suite.rs"]
 mod directory_suite;
+mod failover;
 mod faults;
 mod foreign;
+#[path = "../faults/pages.rs"]
+#[allow(dead_code, reason = "other tests use all of it")]
+mod pages;
 mod servers;
 mod single;
 #[cfg(feature = "redis-tls")]

@@ -133,7 +133,7 @@ impl Model<'_> {
                 self.wrs[slot].lost = true;
             }
             let incomplete = |fate| matches!(fate, Fate::Incomplete { nth } if nth == k).then_some(());
-            if self.scripts.find(key, incomplete).is_some() {
+            if long && self.scripts.find(key, incomplete).is_some() {
                 self.wrs[slot].incomplete = true;
             }
         }

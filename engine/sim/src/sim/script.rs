@@ -23,7 +23,8 @@ pub enum Fate {
         nth: u64,
     },
     /// The nth wr succeeds while bytes of it are missing, and its lane moves to the error state at
-    /// once, as [`Faults::incomplete`](super::Faults::incomplete) says.
+    /// once, as [`Faults::incomplete`](super::Faults::incomplete) says. One of at most
+    /// [`Faults::PACKET`](super::Faults::PACKET) bytes arrives whole.
     Incomplete {
         /// The wr.
         nth: u64,

@@ -1,0 +1,160 @@
+//! What the processes do. Each is this test program, started again with one test to run.
+
+use std::io::BufRead as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use kvrail::{Address, shm};
+use kvrail_node::{Destinations, GetBatch, Node, NodeConfig};
+
+use crate::pages::{KEYS, LAYOUT, PAGE, key, page_of, peer_key};
+
+/// The variable that has the role: `directory N`, `producer N` or `reader`.
+pub(crate) const ROLE: &str = "KVRAIL_TEST_ROLE";
+/// The variable that has the addresses of the nodes that keep the directory, with commas.
+pub(crate) const DIRECTORY: &str = "KVRAIL_TEST_DIRECTORY";
+/// What begins each line that a process has to say: the test harness prints, too.
+pub(crate) const SAYS: &str = "it says ";
+/// The deadline of every `get`.
+pub(crate) const DEADLINE: Duration = Duration::from_millis(300);
+/// Pages of a producer's pool: fewer than its keys, so that its slots are overwritten all the time.
+const SLOTS: u32 = 48;
+/// Classes of times: a microsecond, two, four and so on.
+pub(crate) const TIMES: usize = 32;
+/// Pages of a batch, and places of a reading thread.
+const BATCH: u64 = 8;
+const PLACES: usize = 48;
+
+/// The process of a role, until its standard input ends.
+#[test]
+#[ignore = "the processes that other tests start"]
+fn process() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    match role.split_once(' ') {
+        Some(("producer", number)) => produce(number.parse().unwrap()),
+        Some(("directory", number)) => keep_directory(number.parse().unwrap()),
+        _ => read(),
+    }
+}
+
+fn candidates() -> Vec<Address> {
+    std::env::var(DIRECTORY).unwrap().split(',').map(|address| address.parse().unwrap()).collect()
+}
+
+fn config(name: &str) -> NodeConfig {
+    NodeConfig::new(name.parse().unwrap(), peer_key()).layout(LAYOUT).embedded(candidates())
+}
+
+fn start(config: NodeConfig) -> Node {
+    Node::start(config, shm::publish(1), || shm::rails(1)).unwrap()
+}
+
+fn say(text: impl std::fmt::Display) {
+    println!("\n{SAYS}{text}");
+}
+
+fn keep_directory(number: usize) {
+    let address = candidates().swap_remove(number);
+    // A node that serves has a pool; this one has no page in it.
+    let _node = start(config("directory").pool(LAYOUT, 1).listen(address));
+    say("ready");
+    std::io::stdin().lock().lines().for_each(drop);
+}
+
+fn produce(number: u64) {
+    let node = start(config("producer").pool(LAYOUT, SLOTS));
+    let put = |at: u64| {
+        let key = key(number, at);
+        let _ = node.put(&LAYOUT, key, &page_of(key)).unwrap();
+    };
+    (0..u64::from(SLOTS)).for_each(put);
+    say("ready");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for at in u64::from(SLOTS).. {
+                put(at);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        // Standard input ends with the process that started this one.
+        std::io::stdin().lock().lines().for_each(drop);
+        std::process::exit(0);
+    });
+}
+
+/// What a reading thread has done so far.
+#[derive(Default)]
+struct Counts {
+    calls: AtomicU64,
+    hits: AtomicU64,
+    wrong: AtomicU64,
+    /// By how many microseconds the slowest call missed its deadline.
+    late: AtomicU64,
+    /// Calls by the logarithm of their time in microseconds.
+    times: [AtomicU64; TIMES],
+}
+
+impl Counts {
+    fn took(&self, time: Duration) {
+        let late = time.saturating_sub(DEADLINE).as_micros() as u64;
+        self.late.fetch_max(late, Ordering::Relaxed);
+        let place = time.as_micros().max(1).ilog2() as usize;
+        self.times[place.min(TIMES - 1)].fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn say(&self) -> String {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Self { calls, hits, wrong, late, times } = self;
+        let all = [calls, hits, wrong, late].into_iter().chain(times);
+        all.map(|count| format!("{} ", of(count))).collect()
+    }
+}
+
+/// Gets the pages of one producer over and over.
+fn get_for_ever(node: &Node, producer: u64, places: &Destinations, counts: &Counts) {
+    let mut batch = GetBatch::default();
+    let mut next = 0;
+    loop {
+        let mut asked = Vec::new();
+        for _ in 0..BATCH {
+            // Late pages may keep theirs for a while.
+            let Some(mut place) = places.take_any() else { break };
+            place.bytes_mut(0).unwrap().fill(0xEE);
+            asked.push(key(producer, next));
+            batch.read(key(producer, next), place);
+            next = (next + 1) % KEYS;
+        }
+        let began = Instant::now();
+        let got = node.get(&mut batch, began + DEADLINE);
+        counts.took(began.elapsed());
+        for page in batch.take_pages() {
+            let right =
+                |place: kvrail_node::Destination| place.bytes(0) == Some(&page_of(asked[page.index])[..]);
+            if page.result.is_ok() && !page.destination.is_some_and(right) {
+                counts.wrong.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        counts.hits.fetch_add(got.hits as u64, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn read() {
+    let node = start(config("reader"));
+    let counts = [Counts::default(), Counts::default()];
+    let places =
+        [(); 2].map(|()| node.register(&LAYOUT, kvrail::memory::leaked(PLACES * PAGE).unwrap()).unwrap());
+    std::thread::scope(|scope| {
+        for producer in 0..2 {
+            let (node, places, counts) = (&node, &places[producer], &counts[producer]);
+            scope.spawn(move || get_for_ever(node, producer as u64, places, counts));
+        }
+        say("ready");
+        for line in std::io::stdin().lock().lines() {
+            assert_eq!(line.unwrap(), "counts");
+            say(format!("{}{}", counts[0].say(), counts[1].say()));
+        }
+        std::process::exit(0);
+    });
+}
