@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use kvrail::Address;
-use kvrail::layouts::catalogue;
+use kvrail::layouts::{Geometry, catalogue};
+use kvrail::{Address, PageLayout};
 use toml::Spanned;
 
 use super::error::NodeFileError;
@@ -152,6 +152,7 @@ impl Checker<'_> {
             transport,
             rails,
             readers,
+            layouts: raw.layouts.iter().map(|name| self.layout("layouts", name)).map(|found| found.map(|(_, _, page)| page)).collect::<Result<_, _>>()?,
             pools: raw.pool.iter().map(|pool| self.pool(pool)).collect::<Result<_, _>>()?,
             directory: directory.map_or(Ok(DirectoryFile::None), |raw| self.directory(raw))?,
             directory_cache: self
@@ -168,13 +169,23 @@ impl Checker<'_> {
         })
     }
 
-    fn pool(&self, raw: &RawPool) -> Result<PoolFile, NodeFileError> {
-        let name = raw.layout.get_ref();
-        let listed = catalogue::all().find(|(listed, _)| listed == name);
+    /// A layout of the catalogue.
+    fn layout(
+        &self,
+        key: &'static str,
+        name: &Spanned<String>,
+    ) -> Result<(&'static str, &'static Geometry, PageLayout), NodeFileError> {
+        let listed = catalogue::all().find(|(listed, _)| listed == name.get_ref());
         let Some((layout, geometry)) = listed else {
-            let why = format!("{name:?} is no layout of the catalogue: docs/layouts.md lists them");
-            return Err(self.wrong("pool.layout", &raw.layout, why));
+            let why = format!("{:?} is no layout of the catalogue: docs/layouts.md lists them", name.get_ref());
+            return Err(self.wrong(key, name, why));
         };
+        let page = PageLayout::of_geometry(layout, geometry, false);
+        Ok((layout, geometry, page.map_err(|error| self.wrong(key, name, error))?))
+    }
+
+    fn pool(&self, raw: &RawPool) -> Result<PoolFile, NodeFileError> {
+        let (layout, geometry, page) = self.layout("pool.layout", &raw.layout)?;
         let size = match (&raw.pages, &raw.bytes) {
             (Some(pages), None) => {
                 let number = u32::try_from(*pages.get_ref()).ok().filter(|&pages| pages > 0);
@@ -189,7 +200,7 @@ impl Checker<'_> {
             }
             _ => return Err(self.wrong("pool", &raw.layout, "write either `pages` or `bytes`")),
         };
-        Ok(PoolFile { layout, geometry, size })
+        Ok(PoolFile { layout, geometry, page, size })
     }
 
     fn directory(&self, raw: &RawDirectory) -> Result<DirectoryFile, NodeFileError> {

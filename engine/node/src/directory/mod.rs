@@ -12,6 +12,7 @@ pub mod redis;
 
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,22 @@ pub enum DirectoryError {
         /// Why, as text.
         why: Arc<str>,
     },
+    /// Too many questions to it have no answer yet.
+    #[error("{limit} questions to the directory at {directory} have no answer yet: look up more keys at a time")]
+    Busy {
+        /// Its address.
+        directory: Arc<str>,
+        /// The most questions that one client has under way.
+        limit: usize,
+    },
+    /// Its code panicked: a fault of the program. The panic was printed.
+    #[error("the directory {directory} panicked: {why}")]
+    Panicked {
+        /// What kind it is and where.
+        directory: Arc<str>,
+        /// What the panic said.
+        why: Arc<str>,
+    },
 }
 
 impl DirectoryError {
@@ -104,6 +121,8 @@ impl DirectoryError {
             Self::Deadline { .. } => 7022,
             Self::Answer { .. } => 7023,
             Self::Refused { .. } => 7024,
+            Self::Busy { .. } => 7025,
+            Self::Panicked { .. } => 7026,
         }
     }
 }
@@ -152,6 +171,24 @@ pub trait Directory: Send + Sync + fmt::Debug {
 
     /// What kind it is and where, for logs: `redis://10.0.0.5:6379`.
     fn describe(&self) -> String;
+}
+
+/// Makes a call of a directory. If that panics, its fault stays there: the call has not answered.
+/// What a panic leaves half done is the directory's own affair, which is asked again.
+pub(crate) fn caught<R>(
+    directory: &dyn Directory,
+    call: impl FnOnce(&dyn Directory) -> R,
+) -> Result<R, DirectoryError> {
+    catch_unwind(AssertUnwindSafe(|| call(directory))).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|&text| Arc::from(text));
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(|text| Arc::from(&**text)));
+        let why = text.unwrap_or_else(|| "it says nothing more".into());
+        // Not even its name is known if that panics as well.
+        let name = catch_unwind(AssertUnwindSafe(|| directory.describe()));
+        let name = name.unwrap_or_else(|_| "without a name".into());
+        tracing::error!(directory = name, %why, "a directory panicked");
+        DirectoryError::Panicked { directory: name.into(), why }
+    })
 }
 
 /// The answers to a batch of keys.

@@ -12,6 +12,7 @@ use kvrail_host::clock;
 use super::counters::add;
 use super::request::{LookUpRoom, Progress, Request};
 use super::shared::Shared;
+use crate::directory::{Directory, DirectoryError, Found, caught};
 use crate::key::Key;
 use crate::miss::{FoundIn, GetMiss};
 use crate::pool::PagePool;
@@ -85,7 +86,7 @@ pub(crate) fn look_up(shared: &Shared, request: &mut Request) {
             add(&shared.counters.look_ups, 1);
             add(&shared.counters.keys_looked_up, room.tags.len() as u64);
             let deadline = instant(request.deadline);
-            directory.look_up(&room.tags, deadline, &mut room.found);
+            ask(shared, &**directory, (&room.tags, deadline), &mut room.found);
             count_look_up(shared, &room, clock::now().since(began).0);
             learn_owners(shared, &mut room, deadline);
             take_answers(shared, request, &room);
@@ -93,6 +94,24 @@ pub(crate) fn look_up(shared: &Shared, request: &mut Request) {
     }
     request.times.directory += clock::now().since(began).0;
     request.look_up = room;
+}
+
+/// Looks keys up, also in a directory that panics: that has not answered.
+pub(crate) fn ask(
+    shared: &Shared,
+    directory: &dyn Directory,
+    (tags, deadline): (&[KeyTag], Instant),
+    found: &mut Found,
+) {
+    if let Err(panicked) = caught(directory, |directory| directory.look_up(tags, deadline, found)) {
+        found.reset(tags.len());
+        found.not_answered(0..tags.len(), count_panic(shared, panicked));
+    }
+}
+
+fn count_panic(shared: &Shared, panicked: DirectoryError) -> DirectoryError {
+    add(&shared.counters.directory_panics, 1);
+    panicked
 }
 
 fn count_look_up(shared: &Shared, room: &LookUpRoom, nanos: u64) {
@@ -105,18 +124,19 @@ fn count_look_up(shared: &Shared, room: &LookUpRoom, nanos: u64) {
 fn learn_owners(shared: &Shared, room: &mut LookUpRoom, deadline: Instant) {
     let LookUpRoom { tags, found, unknown, .. } = room;
     unknown.clear();
-    let mut last = None;
+    let (mut last, now) = (None, clock::now());
     for record in (0..tags.len().min(found.len())).filter_map(|key| found.records(key).ok()).flatten() {
         if last == Some(record.owner) || unknown.contains(&record.owner) {
             continue;
         }
         last = Some(record.owner);
-        if !shared.owners.knows(record.owner) {
+        if !shared.owners.knows(record.owner, now) {
             unknown.push(record.owner);
         }
     }
     if let (Some(directory), false) = (&shared.directory, unknown.is_empty()) {
-        match directory.owners(unknown, deadline) {
+        let owners = caught(&**directory, |directory| directory.owners(unknown, deadline));
+        match owners.unwrap_or_else(|panicked| Err(count_panic(shared, panicked))) {
             // An answer for another owner than was asked for is no answer.
             Ok(owners) => (unknown.iter().zip(owners))
                 .filter_map(|(&epoch, owner)| owner.filter(|owner| owner.epoch == epoch))

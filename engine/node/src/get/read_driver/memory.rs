@@ -7,6 +7,7 @@ use kvrail::{Reader, ReaderTransport, Slot, Slots};
 use kvrail_core::memory::RegionError;
 
 use crate::get::destination::{Destination, Registration};
+use crate::get::link::Release;
 
 /// The slots of one registration.
 struct Registered {
@@ -57,16 +58,17 @@ impl Memory {
         Ok(())
     }
 
-    /// Releases the memory of a registration, of which no place is in use. Returns whether it is
-    /// released.
+    /// Releases the memory of a registration, of which no place is in use.
     pub(super) fn unregister<T: ReaderTransport>(
         &mut self,
         reader: &mut Reader<T>,
         home: &Registration,
-    ) -> bool {
-        let Some(region) = self.of_home.get_mut(home.number as usize) else { return false };
-        let Some(place) = self.regions.get_mut(*region as usize) else { return false };
-        let Some(Registered { home, places, mut slots, layout }) = place.take() else { return false };
+    ) -> Release {
+        let Some(region) = self.of_home.get_mut(home.number as usize) else { return Release::NotHere };
+        let Some(place) = self.regions.get_mut(*region as usize) else { return Release::NotHere };
+        let Some(Registered { home, places, mut slots, layout }) = place.take() else {
+            return Release::NotHere;
+        };
         let (missing, places): (Vec<_>, Vec<_>) = places.into_iter().partition(Option::is_none);
         for slot in places.into_iter().flatten() {
             // They are this region's.
@@ -74,11 +76,13 @@ impl Memory {
         }
         if missing.is_empty() {
             *region = NOT_HERE;
-            return reader.unregister(slots).is_ok();
+            return match reader.unregister(slots) {
+                Ok(_) => Release::Released,
+                Err(_) => Release::SlotLost,
+            };
         }
-        // A slot was lost with a device that failed: the memory stays registered for ever.
         *place = Some(Registered { home, places: Vec::new(), slots, layout });
-        false
+        Release::SlotLost
     }
 
     /// Takes the slot of a destination, and the number of its layout.
