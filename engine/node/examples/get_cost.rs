@@ -108,7 +108,9 @@ fn run() -> Result<(), Failure> {
                     return Err(format!("batch {n}: {:?}", got.results().find_map(Result::err)).into());
                 }
                 batch = got;
-                held.extend(batch.take_pages().filter_map(|page| page.destination));
+                for destination in batch.take_destinations() {
+                    held.push(destination);
+                }
                 Ok(())
             };
             for n in 0..batches {

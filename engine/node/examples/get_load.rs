@@ -56,7 +56,7 @@ impl Caller {
         }
         let counts = node.get(&mut self.batch, Instant::now() + Duration::from_secs(10));
         assert_eq!(counts.misses, 0, "{:?}", self.batch.results().find_map(Result::err));
-        self.held.extend(self.batch.take_pages().filter_map(|page| page.destination));
+        self.held.extend(self.batch.take_destinations());
     }
 }
 

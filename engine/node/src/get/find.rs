@@ -18,8 +18,8 @@ use crate::miss::{FoundIn, GetMiss};
 use crate::pool::PagePool;
 use crate::record::Record;
 
-/// Takes what the own pools have, and the cached records of the rest. Returns whether the directory
-/// is to be asked for some keys.
+/// Takes what the own pools have, and the cached records of the rest. Counts the pages that are to
+/// be read, and returns whether the directory is to be asked for some keys.
 pub(crate) fn find_near(
     shared: &Shared,
     pools: &[(PageLayout, PagePool)],
@@ -27,10 +27,12 @@ pub(crate) fn find_near(
     now: Time,
 ) -> bool {
     let (mut cached, mut uncached) = (0, 0);
-    for number in 0..request.pages.len() {
-        let page = &mut request.pages[number];
+    let Request { pages, records, misses, tally, .. } = request;
+    records.reserve(pages.len());
+    for page in pages {
         let Some(destination) = page.destination.as_mut().filter(|to| to.home().node == shared.node) else {
-            request.miss(number, GetMiss::Destination);
+            page.progress = Progress::Missed(misses.len() as u32);
+            misses.push(GetMiss::Destination);
             continue;
         };
         if !pools.is_empty() && destination.home().access == Access::Host {
@@ -40,21 +42,25 @@ pub(crate) fn find_near(
             });
             if copied {
                 page.progress = Progress::Hit(FoundIn::OwnPool);
+                tally.own += 1;
                 continue;
             }
         }
         if let Some(record) = shared.cache.get(page.tag, now) {
-            let first = request.records.len() as u32;
-            request.records.push(record);
-            request.want(number, (first, first + 1), FoundIn::Cache);
+            let first = records.len() as u32;
+            records.push(record);
+            (page.next, page.behind) = (first, first + 1);
+            page.found = FoundIn::Cache;
+            page.progress = Progress::Wanted;
             cached += 1;
         } else {
             page.progress = Progress::LookUp;
             uncached += 1;
         }
     }
+    request.unsettled = cached;
     if shared.cache.is_on() {
-        shared.metrics.cached(cached, uncached);
+        shared.metrics.cached(cached.into(), uncached);
     }
     uncached > 0
 }
@@ -94,6 +100,7 @@ pub(crate) fn look_up(shared: &Shared, request: &mut Request) {
     }
     request.times.directory += clock::now().since(began).0;
     request.look_up = room;
+    request.count_wanted();
 }
 
 /// Looks keys up, also in a directory that panics: that has not answered.

@@ -29,7 +29,7 @@ fn look_up_and_send(shared: &Shared, links: &DriverLinks, mut request: Box<Reque
 
 /// Sends a request to a reader, or delivers it, if nothing of it is to be read.
 pub(crate) fn send(links: &DriverLinks, mut request: Box<Request>) {
-    if request.count_wanted() == 0 {
+    if request.unsettled == 0 {
         return request.deliver();
     }
     debug_assert!(request.pages.iter().all(|page| page.is_settled() || page.progress == Progress::Wanted));

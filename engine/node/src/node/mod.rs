@@ -116,7 +116,7 @@ impl Node {
             look_up(&self.shared, &mut request);
         }
         loop {
-            if request.count_wanted() == 0 {
+            if request.unsettled == 0 {
                 return Some(request);
             }
             request.times.queued = now;
@@ -145,11 +145,14 @@ impl Node {
         request.begin(deadline);
         request.route = Route::LookUpThread;
         let reply = Arc::clone(&request.reply);
-        if find_near(&self.shared, &self.pools, &mut request, now) && self.shared.directory.is_some() {
+        let to_look_up = find_near(&self.shared, &self.pools, &mut request, now);
+        if to_look_up && self.shared.directory.is_some() {
             self.shared.look_ups.send(request);
         } else {
-            // Without a directory this settles the rest, and does not block.
-            look_up(&self.shared, &mut request);
+            if to_look_up {
+                // Without a directory this settles the rest, and does not block.
+                look_up(&self.shared, &mut request);
+            }
             send(&self.links, request);
         }
         GetHandle { shared: Arc::clone(&self.shared), reply: Some(reply), deadline, keys, done: None }

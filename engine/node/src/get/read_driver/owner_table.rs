@@ -101,6 +101,14 @@ impl OwnerEntry {
         }
     }
 
+    /// Counts pages of the owner that have arrived, and those that are misses.
+    #[inline]
+    pub(super) fn count_row(&mut self, arrived: u64, bytes: u64, misses: u64) {
+        self.counts.pages += arrived;
+        self.counts.bytes += bytes;
+        self.counts.misses += misses;
+    }
+
     fn flush_counts(&mut self) {
         if let Some(metrics) = &self.metrics {
             metrics.add(std::mem::take(&mut self.counts));
