@@ -9,9 +9,16 @@
 //! the capacity. Then each begins a batch at fixed times that together are half of it, whether its
 //! earlier ones were late or not; a batch's latency counts from the time at which it should have
 //! begun. Prints percentiles, and the slowest thread's throughput at capacity over the fastest's.
+//!
+//! Then the same load without kvrail: the threads sleep and wake at the same times, and give a number
+//! to one thread, which computes for as long as a batch took at capacity and wakes them. What is
+//! late there is late because of the processors and the kernel. The two take turns, three times, as
+//! other programs may have the processors meanwhile.
 
 use std::error::Error;
-use std::sync::{Arc, Barrier};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use kvrail::session::TagSecret;
@@ -111,7 +118,24 @@ fn main() -> Result<(), Failure> {
 
     // Open loop, at half of that.
     let between = Duration::from_secs_f64(threads as f64 / (capacity / 2.0));
-    let mut latencies: Vec<Duration> = each(&mut callers, |caller, thread| {
+    let bare = Bare::start(Duration::from_secs_f64(1.0 / capacity));
+    for _ in 0..3 {
+        open_loop("get", &mut callers, (between, seconds), |caller| caller.get(&node));
+        open_loop("without kvrail", &mut callers, (between, seconds), |_| bare.call());
+    }
+    Ok(())
+}
+
+/// Has each caller do `work` at fixed times, and prints how late the ends were.
+fn open_loop(
+    what: &str,
+    callers: &mut [Caller],
+    (between, seconds): (Duration, Duration),
+    work: impl Fn(&mut Caller) + Sync,
+) {
+    let threads = callers.len();
+    let barrier = Barrier::new(threads);
+    let mut latencies: Vec<Duration> = each(callers, |caller, thread| {
         barrier.wait();
         let began = Instant::now();
         let mut latencies = Vec::new();
@@ -122,7 +146,7 @@ fn main() -> Result<(), Failure> {
                 break;
             }
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            caller.get(&node);
+            work(caller);
             latencies.push(due.elapsed());
         }
         latencies
@@ -131,7 +155,7 @@ fn main() -> Result<(), Failure> {
     latencies.sort_unstable();
     let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100].as_micros();
     println!(
-        "at half of it: {} batches, p50 {} us, p95 {} us, p99 {} us, longest {} us; p99 is {:.1} times p50",
+        "at half of it, {what}: {} batches, p50 {} us, p95 {} us, p99 {} us, longest {} us; p99 is {:.1} times p50",
         latencies.len(),
         at(50),
         at(95),
@@ -139,7 +163,35 @@ fn main() -> Result<(), Failure> {
         at(100),
         at(99) as f64 / at(50).max(1) as f64
     );
-    Ok(())
+}
+
+/// One thread that computes for others, and wakes them.
+struct Bare {
+    calls: mpsc::Sender<(Thread, Arc<AtomicBool>)>,
+}
+
+impl Bare {
+    fn start(work: Duration) -> Self {
+        let (calls, taken) = mpsc::channel::<(Thread, Arc<AtomicBool>)>();
+        std::thread::spawn(move || {
+            while let Ok((caller, done)) = taken.recv() {
+                let begun = Instant::now();
+                while begun.elapsed() < work {}
+                done.store(true, Ordering::Release);
+                caller.unpark();
+            }
+        });
+        Self { calls }
+    }
+
+    fn call(&self) {
+        let done = Arc::new(AtomicBool::new(false));
+        // The thread lives as long as this.
+        let _ = self.calls.send((std::thread::current(), Arc::clone(&done)));
+        while !done.load(Ordering::Acquire) {
+            std::thread::park();
+        }
+    }
 }
 
 /// Has each caller do `work` in a thread of its own.

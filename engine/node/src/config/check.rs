@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::raw::{RawDirectory, RawFile, RawPool};
 /// The most bytes of a configuration file.
 const MAX_FILE: u64 = 1 << 20;
 /// The most readers of a node.
-const MAX_READERS: i64 = 256;
+const MAX_READERS: i64 = crate::node::MAX_READERS as i64;
 /// The longest time that a key sets, in seconds.
 const MAX_SECONDS: f64 = 86_400.0;
 
@@ -130,12 +131,22 @@ impl Checker<'_> {
                 }
                 rails.push(rail.get_ref().clone());
             }
+            if let Some(rail) = raw.rails.first().filter(|_| transport != NodeTransport::Verbs) {
+                let why = "rails of this kind are threads without names: leave `rails` out";
+                return Err(self.wrong("transport.rails", rail, why));
+            }
             if let Some(number) = &raw.readers {
                 let good = Some(*number.get_ref()).filter(|number| (1..=MAX_READERS).contains(number));
                 let good = good.and_then(|number| usize::try_from(number).ok());
                 let why = || format!("{} readers: write 1 to {MAX_READERS}", number.get_ref());
                 readers = good.ok_or_else(|| self.wrong("transport.readers", number, why()))?;
             }
+        }
+        if let Some(listen) = raw.listen.as_ref().filter(|_| transport == NodeTransport::Tcp)
+            && listen.get_ref().parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
+        {
+            let why = "over tcp, write the address of the interface that readers reach";
+            return Err(self.wrong("listen", listen, why));
         }
         let directory = raw.directory.as_ref();
         let timeouts = raw.timeouts.as_ref();
@@ -152,7 +163,9 @@ impl Checker<'_> {
             transport,
             rails,
             readers,
-            layouts: raw.layouts.iter().map(|name| self.layout("layouts", name)).map(|found| found.map(|(_, _, page)| page)).collect::<Result<_, _>>()?,
+            layouts: (raw.layouts.iter())
+                .map(|name| self.layout("layouts", name).map(|(_, _, page)| page))
+                .collect::<Result<_, _>>()?,
             pools: raw.pool.iter().map(|pool| self.pool(pool)).collect::<Result<_, _>>()?,
             directory: directory.map_or(Ok(DirectoryFile::None), |raw| self.directory(raw))?,
             directory_cache: self

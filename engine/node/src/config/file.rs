@@ -28,7 +28,7 @@ pub struct NodeFile {
     pub transport: NodeTransport,
     /// The names of the rails; empty: all that the host has.
     pub rails: Vec<String>,
-    /// How many readers there are, each with a thread of its own: 1 to 256.
+    /// How many readers there are, each with a thread of its own: 1 to 64.
     pub readers: usize,
     /// The pools that it offers.
     pub pools: Vec<PoolFile>,

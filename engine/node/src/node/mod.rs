@@ -18,6 +18,8 @@ use kvrail_host::clock;
 
 pub use self::config::NodeConfig;
 pub use self::error::{NodeError, RegisterMemoryError};
+#[cfg(feature = "config")]
+pub(crate) use self::start::MAX_READERS;
 use crate::announce::Announcer;
 use crate::directory::Found;
 use crate::get::batch::{GetBatch, GetCounts, GetHandle, finish, wait_for};

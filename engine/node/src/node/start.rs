@@ -32,7 +32,7 @@ use crate::metrics::{PoolCounts, SlowLog};
 use crate::pool::{EnginePool, PagePool, PoolStatistics};
 
 /// The most readers of a node.
-const MAX_READERS: usize = 64;
+pub(crate) const MAX_READERS: usize = 64;
 
 static NODES: AtomicU64 = AtomicU64::new(0);
 
