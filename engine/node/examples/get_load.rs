@@ -2,7 +2,7 @@
 //! each get its share?
 //!
 //! ```text
-//! cargo run --release -p kvrail-node --example get_load [THREADS [SECONDS [KEYS]]]
+//! cargo run --release -p kvrail-node --example get_load [THREADS [SECONDS [KEYS [ROUNDS]]]]
 //! ```
 //!
 //! First all threads (64) get batches (32 cached keys of 2,304 bytes) as fast as they can: that is
@@ -12,8 +12,8 @@
 //!
 //! Then the same load without kvrail: the threads sleep and wake at the same times, and give a number
 //! to one thread, which computes for as long as a batch took at capacity and wakes them. What is
-//! late there is late because of the processors and the kernel. The two take turns, three times, as
-//! other programs may have the processors meanwhile.
+//! late there is late because of the processors and the kernel. The two take turns, and each says how
+//! much of the processors other programs had meanwhile: a round with much of that says nothing.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,6 +72,7 @@ fn main() -> Result<(), Failure> {
     let threads = arguments.next().unwrap_or(Ok(64))?;
     let seconds = Duration::from_secs(arguments.next().unwrap_or(Ok(5))? as u64);
     let keys_per_batch = arguments.next().unwrap_or(Ok(32))?;
+    let rounds = arguments.next().unwrap_or(Ok(3))?;
     let peer_key = PeerKey::from_bytes([4; 32]);
     let directory = Arc::new(MapDirectory::default());
     let config = NodeConfig::new("owner".parse()?, peer_key.clone()).pool(PAGE, PAGES as u32);
@@ -119,7 +120,7 @@ fn main() -> Result<(), Failure> {
     // Open loop, at half of that.
     let between = Duration::from_secs_f64(threads as f64 / (capacity / 2.0));
     let bare = Bare::start(Duration::from_secs_f64(1.0 / capacity));
-    for _ in 0..3 {
+    for _ in 0..rounds {
         open_loop("get", &mut callers, (between, seconds), |caller| caller.get(&node));
         open_loop("without kvrail", &mut callers, (between, seconds), |_| bare.call());
     }
@@ -135,6 +136,7 @@ fn open_loop(
 ) {
     let threads = callers.len();
     let barrier = Barrier::new(threads);
+    let before = Ticks::now();
     let mut latencies: Vec<Duration> = each(callers, |caller, thread| {
         barrier.wait();
         let began = Instant::now();
@@ -152,10 +154,11 @@ fn open_loop(
         latencies
     })
     .concat();
+    let others = Ticks::now().others_since(&before);
     latencies.sort_unstable();
     let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100].as_micros();
     println!(
-        "at half of it, {what}: {} batches, p50 {} us, p95 {} us, p99 {} us, longest {} us; p99 is {:.1} times p50",
+        "at half of it, {what}: {} batches, p50 {} us, p95 {} us, p99 {} us, longest {} us; p99 is {:.1} times p50; others {others:.0} %",
         latencies.len(),
         at(50),
         at(95),
@@ -163,6 +166,45 @@ fn open_loop(
         at(100),
         at(99) as f64 / at(50).max(1) as f64
     );
+}
+
+/// What the kernel says of the processors' time, in its own unit.
+struct Ticks {
+    /// Of all processors together, and the part in which they had nothing to do.
+    all: u64,
+    idle: u64,
+    /// Of this process.
+    own: u64,
+}
+
+impl Ticks {
+    /// The numbers of now; zeros where the kernel does not say them.
+    fn now() -> Self {
+        let numbers = |text: &str| -> Vec<u64> {
+            // Some that are not of interest are negative, and keep their places.
+            let words = text.split_whitespace().filter_map(|word| word.parse::<i64>().ok());
+            words.map(|number| u64::try_from(number).unwrap_or(0)).collect()
+        };
+        let machine = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let machine = numbers(machine.lines().next().unwrap_or_default());
+        let own = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // Behind the name, which may be anything, and the letter of the state.
+        let own = numbers(own.rsplit_once(") ").map_or("", |(_, rest)| rest));
+        let at = |numbers: &[u64], place: usize| numbers.get(place).copied().unwrap_or(0);
+        // The guests' time, behind the first eight, is in the users' already.
+        Self {
+            all: machine.iter().take(8).sum(),
+            idle: at(&machine, 3) + at(&machine, 4),
+            own: at(&own, 10) + at(&own, 11),
+        }
+    }
+
+    /// What other programs had since then, in percent of all processors.
+    fn others_since(&self, before: &Self) -> f64 {
+        let all = self.all - before.all;
+        let mine = self.own - before.own + self.idle - before.idle;
+        100.0 * all.saturating_sub(mine) as f64 / all.max(1) as f64
+    }
 }
 
 /// One thread that computes for others, and wakes them.
