@@ -180,7 +180,8 @@ impl Folder {
 
     fn secret(&self, name: &str, digit: char) {
         let path = self.0.join(name);
-        let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(path).unwrap();
+        let mut file =
+            File::options().create(true).write(true).truncate(true).mode(0o600).open(path).unwrap();
         writeln!(file, "{}", "1234567890abcdef".repeat(4).replace('0', &digit.to_string())).unwrap();
     }
 

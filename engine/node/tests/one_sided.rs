@@ -122,9 +122,8 @@ fn get(node: &Node, numbers: std::ops::Range<u8>) -> Vec<Option<u8>> {
         batch.read(node_key(number), places.take_any().unwrap());
     }
     node.get(&mut batch, Instant::now() + Duration::from_secs(30));
-    let page = |page: kvrail_node::GotPage| {
-        page.result.ok().map(|_| page.destination.unwrap().bytes(0).unwrap()[0])
-    };
+    let page =
+        |page: kvrail_node::GotPage| page.result.ok().map(|_| page.destination.unwrap().bytes(0).unwrap()[0]);
     let pages = batch.take_pages().map(page).collect();
     assert!(node.unregister(&places));
     pages

@@ -190,7 +190,8 @@ impl Checker<'_> {
     ) -> Result<(&'static str, &'static Geometry, PageLayout), NodeFileError> {
         let listed = catalogue::all().find(|(listed, _)| listed == name.get_ref());
         let Some((layout, geometry)) = listed else {
-            let why = format!("{:?} is no layout of the catalogue: docs/layouts.md lists them", name.get_ref());
+            let why =
+                format!("{:?} is no layout of the catalogue: docs/layouts.md lists them", name.get_ref());
             return Err(self.wrong(key, name, why));
         };
         let page = PageLayout::of_geometry(layout, geometry, false);

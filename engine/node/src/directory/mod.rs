@@ -94,7 +94,9 @@ pub enum DirectoryError {
         why: Arc<str>,
     },
     /// Too many questions to it have no answer yet.
-    #[error("{limit} questions to the directory at {directory} have no answer yet: look up more keys at a time")]
+    #[error(
+        "{limit} questions to the directory at {directory} have no answer yet: look up more keys at a time"
+    )]
     Busy {
         /// Its address.
         directory: Arc<str>,
@@ -127,7 +129,8 @@ impl DirectoryError {
     }
 }
 
-/// Who has which page. Any thread calls it; a call returns by its deadline.
+/// Who has which page. Any thread calls it; a call returns by its deadline. One that panics has not
+/// answered: its keys are misses, and the next call is made as usual.
 pub trait Directory: Send + Sync + fmt::Debug {
     /// Looks `tags` up, one round trip for all of them or for all of a shard. `found` is filled
     /// with one answer for each tag, in order. Where a part of the directory does not answer, the
@@ -201,7 +204,8 @@ pub struct Found {
 
 #[derive(Clone, Debug)]
 enum Answer {
-    Records(Range<usize>),
+    /// Where they are in `records`.
+    Records(Range<u32>),
     /// The place of the reason in `errors`, if one is known.
     Unanswered(Option<usize>),
 }
@@ -246,7 +250,7 @@ impl Found {
                 room -= 1;
             }
         }
-        self.answers[key] = Answer::Records(first..self.records.len());
+        self.answers[key] = Answer::Records(first as u32..self.records.len() as u32);
     }
 
     /// Says why the keys with these numbers are not answered.
@@ -261,6 +265,16 @@ impl Found {
         self.errors.push(why);
     }
 
+    /// The records of all keys.
+    pub(crate) fn all_records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// How many keys are not answered.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.answers.iter().filter(|answer| matches!(answer, Answer::Unanswered(_))).count()
+    }
+
     /// The owners' records of key number `key`; `Err` if it was not answered, with the reason if
     /// one is known.
     ///
@@ -273,7 +287,7 @@ impl Found {
     /// There is no such key.
     pub fn records(&self, key: usize) -> Result<&[Record], Option<&DirectoryError>> {
         match &self.answers[key] {
-            Answer::Records(range) => Ok(&self.records[range.clone()]),
+            Answer::Records(range) => Ok(&self.records[range.start as usize..range.end as usize]),
             Answer::Unanswered(why) => Err(why.map(|at| &self.errors[at])),
         }
     }

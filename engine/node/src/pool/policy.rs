@@ -193,7 +193,11 @@ struct EvictedKeys {
 impl EvictedKeys {
     fn new(most: u32) -> Self {
         let most = most as usize;
-        Self { tags: HashSet::with_capacity_and_hasher(2 * most, TagHashing::default()), order: VecDeque::with_capacity(most), most }
+        Self {
+            tags: HashSet::with_capacity_and_hasher(2 * most, TagHashing::default()),
+            order: VecDeque::with_capacity(most),
+            most,
+        }
     }
 
     fn add(&mut self, tag: u128) {

@@ -20,6 +20,8 @@ enum Fault {
     /// It takes until the gate is opened or its deadline.
     Freeze(u64),
     Panic(u64),
+    /// The first key is answered with what is known of the second, and as if that had been asked.
+    Swap(u64, u64),
 }
 
 /// A directory of which some keys are faulty.
@@ -63,6 +65,11 @@ impl Directory for Faulty {
             _ => {}
         }
         self.inner.look_up(tags, deadline, found);
+        if let Fault::Swap(asked, other) = self.fault
+            && let Some(at) = tags.iter().position(|&tag| tag == key(asked).0)
+        {
+            found.answer(at, key(other).0, self.inner.of(key(other).0));
+        }
     }
 
     fn owners(&self, epochs: &[Epoch], deadline: Instant) -> Result<Vec<Option<Owner>>, DirectoryError> {
@@ -172,6 +179,22 @@ fn a_directory_that_panics_has_not_answered_and_the_next_look_up_goes_on() {
         assert!(["directory", "cache"].contains(&finish(handle, &[2])[0]));
     }
     assert_eq!(places.free(), 16);
+}
+
+#[test]
+fn a_directory_that_answers_for_another_key_has_no_owner_of_this_one() {
+    let plain = Arc::new(TestDirectory::default());
+    let owner = producer("owner", &plain, 32);
+    put(&owner, 0..32);
+    let directory = Faulty::new(&plain, Fault::Swap(0, 1));
+    let reader = faulty_reader(&directory, 1);
+    let places = places(&reader, 64);
+    for keys in [0..1, 0..32] {
+        // Every byte of a hit is compared with the page of its key.
+        let results = get(&reader, &places, keys.clone(), 60_000);
+        assert_eq!(labels(&results)[0], "no_owner", "{results:?}");
+        assert!(results[1..].iter().all(Result::is_ok), "{results:?}");
+    }
 }
 
 #[test]

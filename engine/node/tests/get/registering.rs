@@ -32,11 +32,13 @@ fn memory_for_which_no_reader_answers_is_released_when_one_goes_on() {
     }
     let places = std::thread::scope(|scope| {
         // The driver answers at once now, but perhaps not within a millisecond.
-        let registering = scope.spawn(|| loop {
-            // SAFETY: as above, and the destinations alone have it from now on.
-            match unsafe { node.register_foreign(&PAGE, &[region], Access::Host, None) } {
-                Ok(places) => return places,
-                Err(error) => assert!(matches!(error, RegisterMemoryError::NoAnswer { .. }), "{error}"),
+        let registering = scope.spawn(|| {
+            loop {
+                // SAFETY: as above, and the destinations alone have it from now on.
+                match unsafe { node.register_foreign(&PAGE, &[region], Access::Host, None) } {
+                    Ok(places) => return places,
+                    Err(error) => assert!(matches!(error, RegisterMemoryError::NoAnswer { .. }), "{error}"),
+                }
             }
         });
         let limit = Instant::now() + Duration::from_secs(60);

@@ -205,7 +205,11 @@ impl<T: ReaderTransport> ReadDriver<T> {
 
 /// The page that a record names, to be read with its entry; without it for tests.
 #[inline]
-pub(super) fn located(pool: &OwnerPool, record: &Record, unvalidated: bool) -> Result<RemotePage, BlockError> {
+pub(super) fn located(
+    pool: &OwnerPool,
+    record: &Record,
+    unvalidated: bool,
+) -> Result<RemotePage, BlockError> {
     if unvalidated { pool.pool.unvalidated(record.slot) } else { pool.pool.page(record.location()) }
 }
 
