@@ -15,11 +15,10 @@ use toml::Spanned;
 use super::error::NodeFileError;
 use super::file::{DirectoryFile, NodeFile, NodeTransport, PoolFile, PoolSize};
 use super::raw::{RawDirectory, RawFile, RawPool};
+use crate::node::MAX_READERS;
 
 /// The most bytes of a configuration file.
 const MAX_FILE: u64 = 1 << 20;
-/// The most readers of a node.
-const MAX_READERS: i64 = crate::node::MAX_READERS as i64;
 /// The longest time that a key sets, in seconds.
 const MAX_SECONDS: f64 = 86_400.0;
 
@@ -136,8 +135,8 @@ impl Checker<'_> {
                 return Err(self.wrong("transport.rails", rail, why));
             }
             if let Some(number) = &raw.readers {
-                let good = Some(*number.get_ref()).filter(|number| (1..=MAX_READERS).contains(number));
-                let good = good.and_then(|number| usize::try_from(number).ok());
+                let good = usize::try_from(*number.get_ref()).ok();
+                let good = good.filter(|number| (1..=MAX_READERS).contains(number));
                 let why = || format!("{} readers: write 1 to {MAX_READERS}", number.get_ref());
                 readers = good.ok_or_else(|| self.wrong("transport.readers", number, why()))?;
             }
