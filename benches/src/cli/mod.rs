@@ -2,6 +2,7 @@
 
 pub(crate) mod common;
 pub(crate) mod directory;
+pub(crate) mod file;
 pub(crate) mod key;
 pub(crate) mod rails;
 

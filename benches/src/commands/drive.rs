@@ -8,6 +8,7 @@ use kvrail::session::Address;
 use crate::catalogue::{NamedLayout, readable_layout};
 use crate::cli::common::{Op, ReadOrder, ReportArgs, Transport, chunk, duration, size, warmup};
 use crate::cli::directory::{self, CacheArgs, DirectoryKind, DirectorySetup};
+use crate::cli::file::ConfigArgs;
 use crate::cli::key::KeyArgs;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::measure::crew;
@@ -93,6 +94,8 @@ pub(crate) struct Args {
     /// Bytes of pages to read, over and over. By default all that are published.
     #[arg(long, value_parser = size)]
     working_set: Option<u64>,
+    #[command(flatten)]
+    config: ConfigArgs,
     // Last, because its heading would stand above the arguments that follow.
     #[command(flatten)]
     verbs: VerbsArgs,

@@ -7,6 +7,7 @@ use kvrail::session::Address;
 use crate::catalogue::{NamedLayout, readable_layout};
 use crate::cli::common::{Transport, size};
 use crate::cli::directory::{self, DirectoryKind, DirectorySetup};
+use crate::cli::file::ConfigArgs;
 use crate::cli::key::{Key, KeyArgs};
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::measure::metrics::serve_metrics;
@@ -46,6 +47,8 @@ pub(crate) struct Args {
     /// Serve counters for Prometheus at this address (port 0: any free one).
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(flatten)]
     verbs: VerbsArgs,
 }

@@ -9,6 +9,10 @@
 //! of 32 keys by a node that this thread drives, key bytes to destinations, records cached. Both
 //! are over shared memory. Only the calling thread counts: the rails' threads copy the same in
 //! both.
+//!
+//! `embedded N` gets them with no cache, and looks each batch up in the embedded directory, which
+//! the owner keeps. Then a thread for look-ups (`kvrail-look-0`) and one for the sessions
+//! (`kvrail-lookups`) count as well; the owner's threads, which are in this process, do not.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -47,12 +51,15 @@ fn run() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().collect();
     let (what, batches) = match &arguments[..] {
         [_, what, batches] => (what.as_str(), batches.parse::<usize>()?),
-        _ => return Err("usage: get_cost read|get|hash BATCHES".into()),
+        _ => return Err("usage: get_cost read|get|embedded|hash BATCHES".into()),
     };
     let peer_key = PeerKey::from_bytes([4; 32]);
     let directory = Arc::new(MapDirectory::default());
     let config = NodeConfig::new("owner".parse()?, peer_key.clone()).pool(PAGE, BATCH as u32);
-    let config = config.directory(Arc::clone(&directory) as Arc<dyn Directory>);
+    let config = match what {
+        "embedded" => config.embedded(Vec::new()),
+        _ => config.directory(Arc::clone(&directory) as Arc<dyn Directory>),
+    };
     let owner = Node::start(config, shm::publish(1), || shm::rails(1))?;
     let namespace = Namespace { model: "m".into(), layout: PAGE.fingerprint(), shape: "tp 1".into() };
     let space = KeySpace::new(&TagSecret::from_bytes([7; 32]), &namespace)?;
@@ -75,9 +82,13 @@ fn run() -> Result<(), Failure> {
                 read(&mut reader, &peer, &locations, &mut slots)?;
             }
         }
-        "get" => {
-            let config = NodeConfig::new("reader".parse()?, peer_key).layout(PAGE);
-            let config = config.directory(directory).cache(1 << 16, Duration::from_secs(36_000));
+        "get" | "embedded" => {
+            let config = NodeConfig::new("reader".parse()?, peer_key).layout(PAGE).look_up_threads(1);
+            let config = if what == "embedded" {
+                config.embedded(vec![owner.address().ok_or("no address")?]).cache(0, Duration::ZERO)
+            } else {
+                config.directory(directory).cache(1 << 16, Duration::from_secs(36_000))
+            };
             let (node, mut driver) = Node::start_driven(config, shm::publish(1), shm::rails(1)?)?;
             let memory = memory::leaked(BATCH * BYTES)?;
             let places = std::thread::scope(|scope| {
@@ -108,7 +119,9 @@ fn run() -> Result<(), Failure> {
                     return Err(format!("batch {n}: {:?}", got.results().find_map(Result::err)).into());
                 }
                 batch = got;
-                held.extend(batch.take_pages().filter_map(|page| page.destination));
+                for destination in batch.take_destinations() {
+                    held.push(destination);
+                }
                 Ok(())
             };
             for n in 0..batches {
@@ -123,7 +136,7 @@ fn run() -> Result<(), Failure> {
                 }
             }
         }
-        other => return Err(format!("`{other}`: read, get or hash").into()),
+        other => return Err(format!("`{other}`: read, get, embedded or hash").into()),
     }
     Ok(())
 }

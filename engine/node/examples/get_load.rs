@@ -2,16 +2,23 @@
 //! each get its share?
 //!
 //! ```text
-//! cargo run --release -p kvrail-node --example get_load [THREADS [SECONDS [KEYS]]]
+//! cargo run --release -p kvrail-node --example get_load [THREADS [SECONDS [KEYS [ROUNDS]]]]
 //! ```
 //!
 //! First all threads (64) get batches (32 cached keys of 2,304 bytes) as fast as they can: that is
 //! the capacity. Then each begins a batch at fixed times that together are half of it, whether its
 //! earlier ones were late or not; a batch's latency counts from the time at which it should have
 //! begun. Prints percentiles, and the slowest thread's throughput at capacity over the fastest's.
+//!
+//! Then the same load without kvrail: the threads sleep and wake at the same times, and give a number
+//! to one thread, which computes for as long as a batch took at capacity and wakes them. What is
+//! late there is late because of the processors and the kernel. The two take turns, and each says how
+//! much of the processors other programs had meanwhile: a round with much of that says nothing.
 
 use std::error::Error;
-use std::sync::{Arc, Barrier};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use kvrail::session::TagSecret;
@@ -56,7 +63,7 @@ impl Caller {
         }
         let counts = node.get(&mut self.batch, Instant::now() + Duration::from_secs(10));
         assert_eq!(counts.misses, 0, "{:?}", self.batch.results().find_map(Result::err));
-        self.held.extend(self.batch.take_pages().filter_map(|page| page.destination));
+        self.held.extend(self.batch.take_destinations());
     }
 }
 
@@ -65,6 +72,7 @@ fn main() -> Result<(), Failure> {
     let threads = arguments.next().unwrap_or(Ok(64))?;
     let seconds = Duration::from_secs(arguments.next().unwrap_or(Ok(5))? as u64);
     let keys_per_batch = arguments.next().unwrap_or(Ok(32))?;
+    let rounds = arguments.next().unwrap_or(Ok(3))?;
     let peer_key = PeerKey::from_bytes([4; 32]);
     let directory = Arc::new(MapDirectory::default());
     let config = NodeConfig::new("owner".parse()?, peer_key.clone()).pool(PAGE, PAGES as u32);
@@ -111,7 +119,25 @@ fn main() -> Result<(), Failure> {
 
     // Open loop, at half of that.
     let between = Duration::from_secs_f64(threads as f64 / (capacity / 2.0));
-    let mut latencies: Vec<Duration> = each(&mut callers, |caller, thread| {
+    let bare = Bare::start(Duration::from_secs_f64(1.0 / capacity));
+    for _ in 0..rounds {
+        open_loop("get", &mut callers, (between, seconds), |caller| caller.get(&node));
+        open_loop("without kvrail", &mut callers, (between, seconds), |_| bare.call());
+    }
+    Ok(())
+}
+
+/// Has each caller do `work` at fixed times, and prints how late the ends were.
+fn open_loop(
+    what: &str,
+    callers: &mut [Caller],
+    (between, seconds): (Duration, Duration),
+    work: impl Fn(&mut Caller) + Sync,
+) {
+    let threads = callers.len();
+    let barrier = Barrier::new(threads);
+    let before = Ticks::now();
+    let mut latencies: Vec<Duration> = each(callers, |caller, thread| {
         barrier.wait();
         let began = Instant::now();
         let mut latencies = Vec::new();
@@ -122,16 +148,17 @@ fn main() -> Result<(), Failure> {
                 break;
             }
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            caller.get(&node);
+            work(caller);
             latencies.push(due.elapsed());
         }
         latencies
     })
     .concat();
+    let others = Ticks::now().others_since(&before);
     latencies.sort_unstable();
     let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100].as_micros();
     println!(
-        "at half of it: {} batches, p50 {} us, p95 {} us, p99 {} us, longest {} us; p99 is {:.1} times p50",
+        "at half of it, {what}: {} batches, p50 {} us, p95 {} us, p99 {} us, longest {} us; p99 is {:.1} times p50; others {others:.0} %",
         latencies.len(),
         at(50),
         at(95),
@@ -139,7 +166,74 @@ fn main() -> Result<(), Failure> {
         at(100),
         at(99) as f64 / at(50).max(1) as f64
     );
-    Ok(())
+}
+
+/// What the kernel says of the processors' time, in its own unit.
+struct Ticks {
+    /// Of all processors together, and the part in which they had nothing to do.
+    all: u64,
+    idle: u64,
+    /// Of this process.
+    own: u64,
+}
+
+impl Ticks {
+    /// The numbers of now; zeros where the kernel does not say them.
+    fn now() -> Self {
+        let numbers = |text: &str| -> Vec<u64> {
+            // Some that are not of interest are negative, and keep their places.
+            let words = text.split_whitespace().filter_map(|word| word.parse::<i64>().ok());
+            words.map(|number| u64::try_from(number).unwrap_or(0)).collect()
+        };
+        let machine = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let machine = numbers(machine.lines().next().unwrap_or_default());
+        let own = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // Behind the name, which may be anything, and the letter of the state.
+        let own = numbers(own.rsplit_once(") ").map_or("", |(_, rest)| rest));
+        let at = |numbers: &[u64], place: usize| numbers.get(place).copied().unwrap_or(0);
+        // The guests' time, behind the first eight, is in the users' already.
+        Self {
+            all: machine.iter().take(8).sum(),
+            idle: at(&machine, 3) + at(&machine, 4),
+            own: at(&own, 10) + at(&own, 11),
+        }
+    }
+
+    /// What other programs had since then, in percent of all processors.
+    fn others_since(&self, before: &Self) -> f64 {
+        let all = self.all - before.all;
+        let mine = self.own - before.own + self.idle - before.idle;
+        100.0 * all.saturating_sub(mine) as f64 / all.max(1) as f64
+    }
+}
+
+/// One thread that computes for others, and wakes them.
+struct Bare {
+    calls: mpsc::Sender<(Thread, Arc<AtomicBool>)>,
+}
+
+impl Bare {
+    fn start(work: Duration) -> Self {
+        let (calls, taken) = mpsc::channel::<(Thread, Arc<AtomicBool>)>();
+        std::thread::spawn(move || {
+            while let Ok((caller, done)) = taken.recv() {
+                let begun = Instant::now();
+                while begun.elapsed() < work {}
+                done.store(true, Ordering::Release);
+                caller.unpark();
+            }
+        });
+        Self { calls }
+    }
+
+    fn call(&self) {
+        let done = Arc::new(AtomicBool::new(false));
+        // The thread lives as long as this.
+        let _ = self.calls.send((std::thread::current(), Arc::clone(&done)));
+        while !done.load(Ordering::Acquire) {
+            std::thread::park();
+        }
+    }
 }
 
 /// Has each caller do `work` in a thread of its own.

@@ -1,9 +1,15 @@
 //! The configuration file: what is read, and what is refused with its key and line.
 
-use std::path::Path;
-use std::time::Duration;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use kvrail_node::config::{DirectoryFile, NodeFile, NodeFileError, NodeTransport, PoolSize};
+use kvrail::PageLayout;
+use kvrail::layouts::catalogue::{SglMlaPageFirst, VllmMlaBf16};
+use kvrail_node::config::{DirectoryFile, NodeFile, NodeFileError, NodeTransport, PoolSize, StartedNode};
+use kvrail_node::{GetBatch, Key, KeySpace, Namespace, Node, Put};
 
 const LEAST: &str = "name = \"n\"\npsk_file = \"psk\"\ntag_secret_file = \"tags\"\n";
 
@@ -22,7 +28,9 @@ fn the_sample_is_a_configuration_with_every_key() {
     assert_eq!(file.psk_file, Path::new("/etc/kvrail/psk"));
     assert_eq!(file.tag_secret_file, Path::new("/etc/kvrail/tag-secret"));
     assert_eq!((file.transport, file.rails, file.readers), (NodeTransport::Tcp, vec![], 2));
+    assert_eq!(file.layouts, [PageLayout::of::<VllmMlaBf16>()]);
     let [pool] = &file.pools[..] else { panic!("{:?}", file.pools) };
+    assert_eq!(pool.page, PageLayout::of::<SglMlaPageFirst>(), "the layout that a program names");
     assert_eq!((pool.layout, pool.size, pool.pages()), ("sgl_mla_page_first", PoolSize::Pages(4096), 4096));
     let DirectoryFile::Embedded { candidates } = &file.directory else { panic!("{:?}", file.directory) };
     assert_eq!(candidates.len(), 2);
@@ -95,12 +103,16 @@ fn values_that_cannot_be_are_refused_with_their_key_and_line() {
         ("name = \"n\"\npsk_file = \"\"\ntag_secret_file = \"b\"\n".to_owned(), 2, "psk_file"),
         (with("listen = \"nowhere\""), 4, "listen"),
         (with("metrics = \"host:9470\""), 4, "metrics"),
+        (with("listen = \"0.0.0.0:7470\""), 4, "listen"),
+        (with("layouts = [\"vllm_mla_bf16\",\n\"nothing\"]"), 5, "layouts"),
         (with(&format!("zone = \"{}\"", "z".repeat(65))), 4, "zone"),
         (with("slow_request_seconds = -1"), 4, "slow_request_seconds"),
         (with("slow_request_seconds = nan"), 4, "slow_request_seconds"),
         (with("[transport]\nkind = \"ib\""), 5, "transport.kind"),
         (with("[transport]\nkind = \"tcp\"\nreaders = 0"), 6, "transport.readers"),
         (with("[transport]\nkind = \"tcp\"\nrails = [\"a\",\n\"\"]"), 7, "transport.rails"),
+        (with("[transport]\nkind = \"shm\"\nrails = [\"a\"]"), 6, "transport.rails"),
+        (with("[transport]\nkind = \"tcp\"\nreaders = 65"), 6, "transport.readers"),
         (with("[[pool]]\nlayout = \"nothing\"\npages = 1"), 5, "pool.layout"),
         (with("[[pool]]\nlayout = \"sgl_mla_page_first\"\npages = 0"), 6, "pool.pages"),
         (with("[[pool]]\nlayout = \"sgl_mla_page_first\"\nbytes = 1"), 6, "pool.bytes"),
@@ -154,4 +166,119 @@ fn a_file_that_cannot_be_read_is_named() {
     let error = NodeFile::read(Path::new("/nowhere/node.toml")).unwrap_err();
     assert!(matches!(error, NodeFileError::File { .. }) && error.code() == 7340);
     assert!(error.to_string().contains("/nowhere/node.toml"), "{error}");
+}
+
+/// A folder of this test's own, which goes away with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("kvrail-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn secret(&self, name: &str, digit: char) {
+        let path = self.0.join(name);
+        let mut file =
+            File::options().create(true).write(true).truncate(true).mode(0o600).open(path).unwrap();
+        writeln!(file, "{}", "1234567890abcdef".repeat(4).replace('0', &digit.to_string())).unwrap();
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left is below the folder for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The text with each of these places changed, all of which it must have.
+fn changed(text: &str, places: &[(&str, &str)]) -> String {
+    places.iter().fold(text.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "the sample has no {from:?}");
+        text.replace(from, to)
+    })
+}
+
+fn page_key(started: &StartedNode, layout: &PageLayout) -> Key {
+    let namespace = Namespace { model: "m".into(), layout: layout.fingerprint(), shape: "tp 1".into() };
+    KeySpace::new(&started.tag_secret, &namespace).unwrap().key(b"a page").unwrap()
+}
+
+#[test]
+fn the_sample_starts_a_node_and_another_file_one_that_reads_from_it() {
+    let folder = Folder::new("files");
+    folder.secret("psk", 'a');
+    folder.secret("tag-secret", 'b');
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/node.toml");
+    // What a test does not have: the hosts, the secrets, 18 GB of memory.
+    let places = [
+        ("10.0.0.5:7470", "127.0.0.1:0"),
+        ("10.0.0.5:9470", "127.0.0.1:0"),
+        ("advertise = \"decode-3.example.org:7470\"\n", ""),
+        ("[\"10.0.0.1:7470\", \"10.0.0.2:7470\"]", "[]"),
+        ("/etc/kvrail/", ""),
+        ("pages = 4096", "pages = 2"),
+    ];
+    let text = changed(&fs::read_to_string(sample).unwrap(), &places);
+    let owner = Node::start_from_file(folder.file("node.toml", &text)).unwrap();
+    assert_eq!(owner.request_timeout, Duration::from_secs(5));
+    let layout = PageLayout::of::<SglMlaPageFirst>();
+    let page = vec![0x5a; layout.page_bytes() as usize];
+    let key = page_key(&owner, &layout);
+    assert!(matches!(owner.node.put(&layout, key, &page), Ok(Put::Stored(_))));
+    owner.node.announcer().unwrap().flush(Instant::now() + Duration::from_secs(60)).unwrap();
+    #[cfg(feature = "metrics")]
+    {
+        let address = owner.metrics.as_ref().unwrap().local_addr();
+        std::net::TcpStream::connect(address).unwrap();
+    }
+
+    let address = owner.node.address().unwrap();
+    for directory in ["embedded", "one-sided"] {
+        let text = format!(
+            "name = \"reader\"\npsk_file = \"psk\"\ntag_secret_file = \"tag-secret\"\n\
+             layouts = [\"sgl_mla_page_first\"]\n[transport]\nkind = \"tcp\"\n\
+             [directory]\nkind = \"{directory}\"\ncandidates = [\"{address}\"]\n"
+        );
+        let reader = Node::start_from_file(folder.file("reader.toml", &text)).unwrap();
+        assert_eq!(page_key(&reader, &layout), key, "the same secret");
+        let memory = kvrail::memory::leaked(page.len()).unwrap();
+        let places = reader.node.register(&layout, memory).unwrap();
+        let mut batch = GetBatch::default();
+        batch.read(key, places.take_any().unwrap());
+        let counts = reader.node.get(&mut batch, Instant::now() + Duration::from_secs(60));
+        assert_eq!(counts.hits, 1, "{directory}: {:?}", batch.result(0));
+        assert!(batch.destination(0).unwrap().bytes(0) == Some(&page[..]), "{directory}: the bytes");
+    }
+}
+
+#[test]
+fn a_file_whose_node_cannot_start_says_why() {
+    let folder = Folder::new("bad-files");
+    folder.secret("tags", 'b');
+    let start = |text: &str| Node::start_from_file(folder.file("node.toml", text)).unwrap_err();
+    let error = start(LEAST);
+    assert!(matches!(error, NodeFileError::Secret { key: "psk_file", .. }), "{error}");
+    assert!(error.to_string().contains("psk") && error.code() == 7343, "{error}");
+    folder.secret("psk", 'a');
+    let error = start(LEAST);
+    assert_eq!(error.code(), 7220, "there is no layout: {error}");
+    let error = start(&format!("{LEAST}[transport]\nkind = \"verbs\"\n"));
+    if cfg!(feature = "verbs") {
+        assert!(matches!(error, NodeFileError::Node(_)), "{error}");
+    } else {
+        assert!(matches!(error, NodeFileError::Missing { feature: "verbs", .. }), "{error}");
+        assert_eq!(error.code(), 7344);
+    }
+    let text = changed(LEAST, &[("\"tags\"", "\"psk/none\"")]);
+    let error = start(&text);
+    assert!(matches!(error, NodeFileError::Secret { key: "tag_secret_file", .. }), "{error}");
 }

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use kvrail::{Bf16, Config, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
 use kvrail_node::directory::one_sided::{OneSidedConfig, OneSidedTables};
-use kvrail_node::{Directory, Found, Owner};
+use kvrail_node::{
+    Directory, Found, GetBatch, Key, KeySpace, Namespace, Node, NodeConfig, NodeError, Owner, Put,
+};
 
 #[derive(KvLayout)]
 #[kv(order(layer, token), layers = 2, tokens = 16)]
@@ -85,4 +87,84 @@ fn what_a_producer_has_published_is_found_and_read() {
     }
     assert_eq!(look_up(102), []);
     assert_eq!(look_up(777)[0].slot, 2);
+}
+
+fn node_key(number: u8) -> Key {
+    let namespace = Namespace { model: "m".into(), layout: LATENT.fingerprint(), shape: "tp 1".into() };
+    let secret = kvrail::session::TagSecret::from_bytes([7; 32]);
+    KeySpace::new(&secret, &namespace).unwrap().key(&[number]).unwrap()
+}
+
+fn config(name: &str) -> NodeConfig {
+    NodeConfig::new(name.parse().unwrap(), PeerKey::from_bytes([0x5a; 32]))
+}
+
+fn start(config: NodeConfig) -> Node {
+    Node::start(config, shm::publish(1), || shm::rails(1)).unwrap()
+}
+
+/// A node whose pool has the pages of these keys, each filled with its number.
+fn owner(name: &str, numbers: std::ops::Range<u8>) -> Node {
+    let node = start(config(name).pool(LATENT, SLOTS));
+    for number in numbers {
+        let page = vec![number; LATENT.page_bytes() as usize];
+        assert!(matches!(node.put(&LATENT, node_key(number), &page), Ok(Put::Stored(_))));
+    }
+    node
+}
+
+/// Which of the keys are hits, and what their pages begin with.
+fn get(node: &Node, numbers: std::ops::Range<u8>) -> Vec<Option<u8>> {
+    let bytes = numbers.len() * LATENT.page_bytes() as usize;
+    let places = node.register(&LATENT, memory::leaked(bytes).unwrap()).unwrap();
+    let mut batch = GetBatch::default();
+    for number in numbers {
+        batch.read(node_key(number), places.take_any().unwrap());
+    }
+    node.get(&mut batch, Instant::now() + Duration::from_secs(30));
+    let page =
+        |page: kvrail_node::GotPage| page.result.ok().map(|_| page.destination.unwrap().bytes(0).unwrap()[0]);
+    let pages = batch.take_pages().map(page).collect();
+    assert!(node.unregister(&places));
+    pages
+}
+
+#[test]
+fn a_node_reads_the_tables_of_several_owners_by_itself() {
+    let (one, two) = (owner("one", 0..4), owner("two", 4..8));
+    // A candidate at which nothing listens.
+    let nothing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let candidates = vec![one.address().unwrap(), two.address().unwrap(), nothing.into()];
+    let caps = OneSidedConfig { refresh: Duration::from_millis(5), ..OneSidedConfig::default() };
+    let reader = start(config("reader").layout(LATENT).one_sided(candidates, caps));
+    // The first look-up waits for the first tables.
+    let expected: Vec<_> = (0..8).map(Some).chain([None]).collect();
+    assert_eq!(get(&reader, 0..9), expected);
+    // Pages that come and go later are seen at a later reading.
+    assert!(one.remove(node_key(0)));
+    let page = vec![8; LATENT.page_bytes() as usize];
+    assert!(matches!(two.put(&LATENT, node_key(8), &page), Ok(Put::Stored(_))));
+    let limit = Instant::now() + Duration::from_secs(60);
+    while get(&reader, 0..9) != (1..9).map(Some).fold(vec![None], |all, one| [all, vec![one]].concat()) {
+        assert!(Instant::now() < limit, "the tables are read again");
+    }
+    // An owner that has gone takes its pages along, and no others.
+    drop(one);
+    let left = [vec![None; 4], (4..9).map(Some).collect()].concat();
+    while get(&reader, 0..9) != left {
+        assert!(Instant::now() < limit, "the owner is forgotten");
+    }
+}
+
+#[test]
+fn a_table_that_the_caps_leave_out_is_not_read_and_others_are() {
+    let (one, two) = (owner("one", 0..4), owner("two", 4..8));
+    let candidates = vec![one.address().unwrap(), two.address().unwrap()];
+    let caps = OneSidedConfig { max_slots: SLOTS.into(), ..OneSidedConfig::default() };
+    let reader = start(config("reader").layout(LATENT).one_sided(candidates, caps));
+    let hits = get(&reader, 0..8).iter().flatten().count();
+    assert_eq!(hits, 4, "the pages of the owner that was reached first");
+    let driven = config("driven").layout(LATENT).one_sided(Vec::new(), caps);
+    let error = Node::start_driven(driven, shm::publish(1), shm::rails(1).unwrap()).unwrap_err();
+    assert!(matches!(error, NodeError::OneSidedDriven) && error.code() == 7226);
 }

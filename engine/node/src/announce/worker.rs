@@ -8,7 +8,7 @@ use kvrail_host::secret::random_bytes;
 
 use super::changes::{ChangeBatch, ChangeSource};
 use super::shared::AnnouncerShared;
-use crate::directory::{DirectoryError, Renewed};
+use crate::directory::{DirectoryError, Renewed, caught};
 
 /// The shortest time between two renewals, however short a directory says that its lease is.
 const SHORTEST_RENEWAL: Duration = Duration::from_millis(10);
@@ -97,7 +97,7 @@ impl Worker {
 
     fn renew(&mut self, deadline: Instant) -> Result<(), DirectoryError> {
         let AnnouncerShared { directory, owner, .. } = &*self.shared;
-        let renewed = directory.renew(owner, deadline)?;
+        let renewed = caught(&**directory, |directory| directory.renew(owner, deadline)).flatten()?;
         self.renew_first = false;
         self.renew_at = Instant::now() + (directory.lease() / 3).max(SHORTEST_RENEWAL);
         if renewed == Renewed::Lost {
@@ -135,13 +135,13 @@ impl Worker {
         let AnnouncerShared { directory, owner, .. } = &*self.shared;
         let ChangeBatch { withdraw, announce } = &mut self.batch;
         if !withdraw.is_empty() {
-            directory.withdraw(withdraw, deadline)?;
+            caught(&**directory, |directory| directory.withdraw(withdraw, deadline)).flatten()?;
             let count = withdraw.len() as u64;
             withdraw.clear();
             self.shared.tell(|told| told.statistics.withdrawn += count);
         }
         if !announce.is_empty() {
-            directory.announce(owner, announce, deadline)?;
+            caught(&**directory, |directory| directory.announce(owner, announce, deadline)).flatten()?;
             let count = announce.len() as u64;
             announce.clear();
             self.shared.tell(|told| told.statistics.announced += count);

@@ -3,22 +3,22 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use kvrail::Address;
-use kvrail::layouts::catalogue;
+use kvrail::layouts::{Geometry, catalogue};
+use kvrail::{Address, PageLayout};
 use toml::Spanned;
 
 use super::error::NodeFileError;
 use super::file::{DirectoryFile, NodeFile, NodeTransport, PoolFile, PoolSize};
 use super::raw::{RawDirectory, RawFile, RawPool};
+use crate::node::MAX_READERS;
 
 /// The most bytes of a configuration file.
 const MAX_FILE: u64 = 1 << 20;
-/// The most readers of a node.
-const MAX_READERS: i64 = 256;
 /// The longest time that a key sets, in seconds.
 const MAX_SECONDS: f64 = 86_400.0;
 
@@ -130,12 +130,22 @@ impl Checker<'_> {
                 }
                 rails.push(rail.get_ref().clone());
             }
+            if let Some(rail) = raw.rails.first().filter(|_| transport != NodeTransport::Verbs) {
+                let why = "rails of this kind are threads without names: leave `rails` out";
+                return Err(self.wrong("transport.rails", rail, why));
+            }
             if let Some(number) = &raw.readers {
-                let good = Some(*number.get_ref()).filter(|number| (1..=MAX_READERS).contains(number));
-                let good = good.and_then(|number| usize::try_from(number).ok());
+                let good = usize::try_from(*number.get_ref()).ok();
+                let good = good.filter(|number| (1..=MAX_READERS).contains(number));
                 let why = || format!("{} readers: write 1 to {MAX_READERS}", number.get_ref());
                 readers = good.ok_or_else(|| self.wrong("transport.readers", number, why()))?;
             }
+        }
+        if let Some(listen) = raw.listen.as_ref().filter(|_| transport == NodeTransport::Tcp)
+            && listen.get_ref().parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
+        {
+            let why = "over tcp, write the address of the interface that readers reach";
+            return Err(self.wrong("listen", listen, why));
         }
         let directory = raw.directory.as_ref();
         let timeouts = raw.timeouts.as_ref();
@@ -152,6 +162,9 @@ impl Checker<'_> {
             transport,
             rails,
             readers,
+            layouts: (raw.layouts.iter())
+                .map(|name| self.layout("layouts", name).map(|(_, _, page)| page))
+                .collect::<Result<_, _>>()?,
             pools: raw.pool.iter().map(|pool| self.pool(pool)).collect::<Result<_, _>>()?,
             directory: directory.map_or(Ok(DirectoryFile::None), |raw| self.directory(raw))?,
             directory_cache: self
@@ -168,13 +181,24 @@ impl Checker<'_> {
         })
     }
 
-    fn pool(&self, raw: &RawPool) -> Result<PoolFile, NodeFileError> {
-        let name = raw.layout.get_ref();
-        let listed = catalogue::all().find(|(listed, _)| listed == name);
+    /// A layout of the catalogue.
+    fn layout(
+        &self,
+        key: &'static str,
+        name: &Spanned<String>,
+    ) -> Result<(&'static str, &'static Geometry, PageLayout), NodeFileError> {
+        let listed = catalogue::all().find(|(listed, _)| listed == name.get_ref());
         let Some((layout, geometry)) = listed else {
-            let why = format!("{name:?} is no layout of the catalogue: docs/layouts.md lists them");
-            return Err(self.wrong("pool.layout", &raw.layout, why));
+            let why =
+                format!("{:?} is no layout of the catalogue: docs/layouts.md lists them", name.get_ref());
+            return Err(self.wrong(key, name, why));
         };
+        let page = PageLayout::of_geometry(layout, geometry, false);
+        Ok((layout, geometry, page.map_err(|error| self.wrong(key, name, error))?))
+    }
+
+    fn pool(&self, raw: &RawPool) -> Result<PoolFile, NodeFileError> {
+        let (layout, geometry, page) = self.layout("pool.layout", &raw.layout)?;
         let size = match (&raw.pages, &raw.bytes) {
             (Some(pages), None) => {
                 let number = u32::try_from(*pages.get_ref()).ok().filter(|&pages| pages > 0);
@@ -189,7 +213,7 @@ impl Checker<'_> {
             }
             _ => return Err(self.wrong("pool", &raw.layout, "write either `pages` or `bytes`")),
         };
-        Ok(PoolFile { layout, geometry, size })
+        Ok(PoolFile { layout, geometry, page, size })
     }
 
     fn directory(&self, raw: &RawDirectory) -> Result<DirectoryFile, NodeFileError> {

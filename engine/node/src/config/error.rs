@@ -3,6 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use kvrail::Address;
+use kvrail::session::KeyError;
+
+use crate::node::NodeError;
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,6 +44,52 @@ pub enum NodeFileError {
         /// Why the value cannot be, and what to write.
         why: String,
     },
+    /// A file that the configuration names holds no secret.
+    #[error("{key}: {source}")]
+    Secret {
+        /// The key of the configuration.
+        key: &'static str,
+        /// Why the file holds none.
+        // Raw, as above.
+        r#source: KeyError,
+    },
+    /// This build lacks what the configuration wants.
+    #[error("this build has no {what}: build kvrail-node with its feature `{feature}`")]
+    Missing {
+        /// What it lacks.
+        what: &'static str,
+        /// The feature that has it.
+        feature: &'static str,
+    },
+    /// The name of the address at which the node listens is not known.
+    #[error("listen: {address}: {source}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// The resolver's reason.
+        // Raw, as above.
+        r#source: io::Error,
+    },
+    /// The node does not start.
+    #[error("the node does not start: {0}")]
+    Node(Box<NodeError>),
+    /// The directory's address cannot be.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Redis(#[from] crate::directory::redis::RedisConfigError),
+    /// The system has no thread left for the directory.
+    #[error("the directory's thread could not be started: {0}")]
+    Thread(io::Error),
+    /// The endpoint of the metrics does not start.
+    #[cfg(feature = "metrics")]
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::http::MetricsError),
+}
+
+impl From<NodeError> for NodeFileError {
+    fn from(error: NodeError) -> Self {
+        Self::Node(Box::new(error))
+    }
 }
 
 impl NodeFileError {
@@ -49,6 +100,15 @@ impl NodeFileError {
             Self::File { .. } => 7340,
             Self::Syntax { .. } => 7341,
             Self::Value { .. } => 7342,
+            Self::Secret { .. } => 7343,
+            Self::Missing { .. } => 7344,
+            Self::Listen { .. } => 7346,
+            Self::Node(source) => source.code(),
+            #[cfg(feature = "redis")]
+            Self::Redis(source) => source.code(),
+            Self::Thread(_) => 7345,
+            #[cfg(feature = "metrics")]
+            Self::Metrics(source) => source.code(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kvrail::layouts::Geometry;
-use kvrail::{Address, NodeName};
+use kvrail::{Address, NodeName, PageLayout};
 
 /// What a configuration file says, checked.
 #[derive(Clone, Debug)]
@@ -28,10 +28,12 @@ pub struct NodeFile {
     pub transport: NodeTransport,
     /// The names of the rails; empty: all that the host has.
     pub rails: Vec<String>,
-    /// How many readers there are, each with a thread of its own: 1 to 256.
+    /// How many readers there are, each with a thread of its own: 1 to 64.
     pub readers: usize,
     /// The pools that it offers.
     pub pools: Vec<PoolFile>,
+    /// The layouts that it reads besides those of its pools.
+    pub layouts: Vec<PageLayout>,
     /// Which directory it asks.
     pub directory: DirectoryFile,
     /// How long it keeps answers of the directory; zero: it does not keep them.
@@ -64,8 +66,10 @@ pub enum NodeTransport {
 pub struct PoolFile {
     /// The layout's name in the catalogue.
     pub layout: &'static str,
-    /// The layout.
+    /// The layout's geometry.
     pub geometry: &'static Geometry,
+    /// The layout of its pages.
+    pub page: PageLayout,
     /// How large the pool is.
     pub size: PoolSize,
 }

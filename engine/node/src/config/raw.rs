@@ -19,6 +19,8 @@ pub(super) struct RawFile {
     pub(super) slow_request_seconds: Option<Seconds>,
     pub(super) transport: Option<RawTransport>,
     #[serde(default)]
+    pub(super) layouts: Vec<Text>,
+    #[serde(default)]
     pub(super) pool: Vec<RawPool>,
     pub(super) directory: Option<RawDirectory>,
     pub(super) timeouts: Option<RawTimeouts>,

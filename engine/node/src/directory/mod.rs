@@ -12,6 +12,7 @@ pub mod redis;
 
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,24 @@ pub enum DirectoryError {
         /// Why, as text.
         why: Arc<str>,
     },
+    /// Too many questions to it have no answer yet.
+    #[error(
+        "{limit} questions to the directory at {directory} have no answer yet: look up more keys at a time"
+    )]
+    Busy {
+        /// Its address.
+        directory: Arc<str>,
+        /// The most questions that one client has under way.
+        limit: usize,
+    },
+    /// Its code panicked: a fault of the program. The panic was printed.
+    #[error("the directory {directory} panicked: {why}")]
+    Panicked {
+        /// What kind it is and where.
+        directory: Arc<str>,
+        /// What the panic said.
+        why: Arc<str>,
+    },
 }
 
 impl DirectoryError {
@@ -104,11 +123,14 @@ impl DirectoryError {
             Self::Deadline { .. } => 7022,
             Self::Answer { .. } => 7023,
             Self::Refused { .. } => 7024,
+            Self::Busy { .. } => 7025,
+            Self::Panicked { .. } => 7026,
         }
     }
 }
 
-/// Who has which page. Any thread calls it; a call returns by its deadline.
+/// Who has which page. Any thread calls it; a call returns by its deadline. One that panics has not
+/// answered: its keys are misses, and the next call is made as usual.
 pub trait Directory: Send + Sync + fmt::Debug {
     /// Looks `tags` up, one round trip for all of them or for all of a shard. `found` is filled
     /// with one answer for each tag, in order. Where a part of the directory does not answer, the
@@ -154,6 +176,24 @@ pub trait Directory: Send + Sync + fmt::Debug {
     fn describe(&self) -> String;
 }
 
+/// Makes a call of a directory. If that panics, its fault stays there: the call has not answered.
+/// What a panic leaves half done is the directory's own affair, which is asked again.
+pub(crate) fn caught<R>(
+    directory: &dyn Directory,
+    call: impl FnOnce(&dyn Directory) -> R,
+) -> Result<R, DirectoryError> {
+    catch_unwind(AssertUnwindSafe(|| call(directory))).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|&text| Arc::from(text));
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(|text| Arc::from(&**text)));
+        let why = text.unwrap_or_else(|| "it says nothing more".into());
+        // Not even its name is known if that panics as well.
+        let name = catch_unwind(AssertUnwindSafe(|| directory.describe()));
+        let name = name.unwrap_or_else(|_| "without a name".into());
+        tracing::error!(directory = name, %why, "a directory panicked");
+        DirectoryError::Panicked { directory: name.into(), why }
+    })
+}
+
 /// The answers to a batch of keys.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
@@ -164,7 +204,8 @@ pub struct Found {
 
 #[derive(Clone, Debug)]
 enum Answer {
-    Records(Range<usize>),
+    /// Where they are in `records`.
+    Records(Range<u32>),
     /// The place of the reason in `errors`, if one is known.
     Unanswered(Option<usize>),
 }
@@ -209,7 +250,7 @@ impl Found {
                 room -= 1;
             }
         }
-        self.answers[key] = Answer::Records(first..self.records.len());
+        self.answers[key] = Answer::Records(first as u32..self.records.len() as u32);
     }
 
     /// Says why the keys with these numbers are not answered.
@@ -224,6 +265,16 @@ impl Found {
         self.errors.push(why);
     }
 
+    /// The records of all keys.
+    pub(crate) fn all_records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// How many keys are not answered.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.answers.iter().filter(|answer| matches!(answer, Answer::Unanswered(_))).count()
+    }
+
     /// The owners' records of key number `key`; `Err` if it was not answered, with the reason if
     /// one is known.
     ///
@@ -236,7 +287,7 @@ impl Found {
     /// There is no such key.
     pub fn records(&self, key: usize) -> Result<&[Record], Option<&DirectoryError>> {
         match &self.answers[key] {
-            Answer::Records(range) => Ok(&self.records[range.clone()]),
+            Answer::Records(range) => Ok(&self.records[range.start as usize..range.end as usize]),
             Answer::Unanswered(why) => Err(why.map(|at| &self.errors[at])),
         }
     }

@@ -1,12 +1,15 @@
 //! Producers with small tables, of which readers read the publication tables themselves.
 //!
-//! No server takes part: a reader's thread reads the table of each pool one-sidedly
-//! ([`Reader::published`](kvrail::Reader::published)), and gives what it has read to
+//! No server takes part: the thread of a [`OneSidedDirectory`] reads the table of each pool
+//! one-sidedly ([`Reader::published`](kvrail::Reader::published)), and gives what it has read to
 //! [`OneSidedTables`], which answers look-ups from it. The tables are images: a page that was
-//! published or overwritten since is a miss, as with any directory.
+//! published or overwritten since is a miss, as with any directory. A program that has a reader of
+//! its own can feed the tables itself.
 //!
 //! This is for a few producers with some thousands of pages each. The sizes are capped and so is
 //! how much is read in a second; [`describe`](Directory::describe) says the caps.
+
+mod feeder;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -16,6 +19,7 @@ use kvrail::Location;
 use kvrail::session::{Epoch, PoolId};
 use kvrail_core::table::{Generation, KeyTag, Ready};
 
+pub use self::feeder::{OneSidedDirectory, OneSidedSource, OneSidedStartError};
 use super::{Directory, DirectoryError, Found, Owner, Renewed};
 use crate::record::Record;
 

@@ -9,11 +9,11 @@ use kvrail_host::clock;
 
 use super::counters::add;
 use super::destination::Destination;
-use super::request::{Progress, Reply, Request, Times};
+use super::request::{Progress, Reply, Request, Tally, Times};
 use super::shared::Shared;
 use crate::key::Key;
 use crate::metrics::{SlowRequest, TimeSpent};
-use crate::miss::{FoundIn, GetMiss, Hit};
+use crate::miss::{GetMiss, Hit};
 
 /// How long after its deadline a request that has not come back is given up: its reader is stopped,
 /// or is not driven.
@@ -133,23 +133,20 @@ impl GetBatch {
     /// Takes the keys out, with destinations and results, so that the batch is empty. A key that
     /// was not got yet is a miss ([`GetMiss::Deadline`]).
     pub fn take_pages(&mut self) -> impl Iterator<Item = GotPage> {
-        let request = self.request();
-        let misses = &request.misses;
-        request.pages.drain(..).enumerate().map(|(index, page)| {
-            let result = match page.progress {
-                Progress::Hit(found) => Ok(Hit { found }),
-                Progress::Missed(number) => {
-                    Err(misses.get(number as usize).cloned().unwrap_or(GetMiss::Deadline))
-                }
-                _ => Err(GetMiss::Deadline),
-            };
-            GotPage { index, destination: page.destination, result }
-        })
+        TakenPages { request: self.request(), next: 0 }
+    }
+
+    /// Takes the destinations out, in the order of their keys, so that the batch is empty: for a
+    /// caller that has seen the results, or from the [counts](GetCounts) that all are hits. One into
+    /// which hardware may still write is left out.
+    pub fn take_destinations(&mut self) -> impl Iterator<Item = Destination> {
+        let taken = TakenPages { request: self.request(), next: 0 };
+        TakenDestinations(taken)
     }
 
     /// Empties the batch. Its destinations are free again.
     pub fn clear(&mut self) {
-        self.request().pages.clear();
+        self.request().clear();
     }
 
     pub(crate) fn into_request(mut self) -> Box<Request> {
@@ -166,8 +163,74 @@ impl GetBatch {
 }
 
 impl Default for GetBatch {
+    /// An empty batch, which has no memory before the first key is added.
     fn default() -> Self {
-        Self::with_capacity(32)
+        Self { request: None }
+    }
+}
+
+/// The pages of a batch on their way out. Those that are not taken are dropped with it.
+struct TakenPages<'a> {
+    request: &'a mut Request,
+    next: usize,
+}
+
+impl Iterator for TakenPages<'_> {
+    type Item = GotPage;
+
+    #[inline]
+    fn next(&mut self) -> Option<GotPage> {
+        let Request { pages, misses, .. } = &mut *self.request;
+        let index = self.next;
+        let page = pages.get_mut(index)?;
+        self.next = index + 1;
+        // Taken in place: to move the whole page out of the batch would cost several times as much.
+        let destination = page.destination.take();
+        let result = match page.progress {
+            Progress::Hit(found) => Ok(Hit { found }),
+            Progress::Missed(number) => Err(why(misses, number)),
+            _ => Err(GetMiss::Deadline),
+        };
+        Some(GotPage { index, destination, result })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.request.pages.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+/// The same without the results.
+struct TakenDestinations<'a>(TakenPages<'a>);
+
+impl Iterator for TakenDestinations<'_> {
+    type Item = Destination;
+
+    #[inline]
+    fn next(&mut self) -> Option<Destination> {
+        let TakenPages { request, next } = &mut self.0;
+        loop {
+            let page = request.pages.get_mut(*next)?;
+            *next += 1;
+            if let Some(destination) = page.destination.take() {
+                return Some(destination);
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.0.request.pages.len() - self.0.next))
+    }
+}
+
+#[cold]
+fn why(misses: &[GetMiss], number: u32) -> GetMiss {
+    misses.get(number as usize).cloned().unwrap_or(GetMiss::Deadline)
+}
+
+impl Drop for TakenPages<'_> {
+    fn drop(&mut self) {
+        self.request.clear();
     }
 }
 
@@ -201,41 +264,34 @@ pub(crate) fn wait_for(reply: &Reply, deadline: Time) -> Option<Box<Request>> {
 /// A request has all of its results: settles its groups, and counts.
 pub(crate) fn finish(shared: &Shared, request: &mut Request) -> GetCounts {
     request.settle_groups();
-    let (mut own, mut cache, mut directory) = (0, 0, 0);
-    let mut misses = [0_u64; GetMiss::REASONS];
-    let (mut missed, mut bytes) = (0, 0);
-    for page in &request.pages {
-        match page.progress {
-            Progress::Hit(FoundIn::OwnPool) => own += 1,
-            Progress::Hit(found) => {
-                if found == FoundIn::Cache {
-                    cache += 1;
-                } else {
-                    directory += 1;
-                }
-                bytes += page.destination.as_ref().map_or(0, |to| u64::from(to.layout().page_bytes()));
-            }
-            Progress::Missed(number) => {
-                if let Some(why) = request.misses.get(number as usize) {
-                    misses[why.reason()] += 1;
-                    shared.metrics.miss(why.into());
-                }
-                missed += 1;
-            }
-            _ => missed += 1,
-        }
-    }
-    count(shared, request, own, cache + directory, bytes);
+    let Tally { own, cache, directory, bytes } = request.tally;
+    let hits = request.tally.hits();
+    let missed = request.pages.len() - hits;
+    count(shared, request, own.into(), (cache + directory).into(), bytes);
     let counters = &shared.counters;
     add(&counters.gets, 1);
-    add(&counters.own_pool, own);
-    add(&counters.cache, cache);
-    add(&counters.directory, directory);
+    add(&counters.own_pool, own.into());
+    add(&counters.cache, cache.into());
+    add(&counters.directory, directory.into());
     if missed > 0 {
-        counters.misses.iter().zip(misses).for_each(|(counter, more)| add(counter, more));
+        count_misses(shared, request);
     }
     report_slow(shared, request, missed, bytes);
-    GetCounts { hits: (own + cache + directory) as usize, misses: missed }
+    GetCounts { hits, misses: missed }
+}
+
+#[cold]
+fn count_misses(shared: &Shared, request: &Request) {
+    let mut misses = [0_u64; GetMiss::REASONS];
+    for page in &request.pages {
+        if let Progress::Missed(number) = page.progress
+            && let Some(why) = request.misses.get(number as usize)
+        {
+            misses[why.reason()] += 1;
+            shared.metrics.miss(why.into());
+        }
+    }
+    shared.counters.misses.iter().zip(misses).for_each(|(counter, more)| add(counter, more));
 }
 
 /// Counts a request for Prometheus: a few additions for a batch, whatever its pages.

@@ -16,6 +16,7 @@ pub(crate) struct Counters {
     pub(crate) keys_looked_up: AtomicU64,
     pub(crate) renewed: AtomicU64,
     pub(crate) late: AtomicU64,
+    pub(crate) directory_panics: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -47,6 +48,8 @@ pub struct GetStatistics {
     pub keys_renewed: u64,
     /// Destinations that hardware still might write into when their deadline had passed.
     pub late_destinations: u64,
+    /// Calls of the directory that panicked: faults of its code. Their keys are misses.
+    pub directory_panics: u64,
 }
 
 impl Counters {
@@ -62,6 +65,7 @@ impl Counters {
             keys_looked_up: of(&self.keys_looked_up),
             keys_renewed: of(&self.renewed),
             late_destinations: of(&self.late),
+            directory_panics: of(&self.directory_panics),
         }
     }
 }

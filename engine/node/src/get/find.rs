@@ -12,13 +12,14 @@ use kvrail_host::clock;
 use super::counters::add;
 use super::request::{LookUpRoom, Progress, Request};
 use super::shared::Shared;
+use crate::directory::{Directory, DirectoryError, Found, caught};
 use crate::key::Key;
 use crate::miss::{FoundIn, GetMiss};
 use crate::pool::PagePool;
 use crate::record::Record;
 
-/// Takes what the own pools have, and the cached records of the rest. Returns whether the directory
-/// is to be asked for some keys.
+/// Takes what the own pools have, and the cached records of the rest. Counts the pages that are to
+/// be read, and returns whether the directory is to be asked for some keys.
 pub(crate) fn find_near(
     shared: &Shared,
     pools: &[(PageLayout, PagePool)],
@@ -26,10 +27,12 @@ pub(crate) fn find_near(
     now: Time,
 ) -> bool {
     let (mut cached, mut uncached) = (0, 0);
-    for number in 0..request.pages.len() {
-        let page = &mut request.pages[number];
+    let Request { pages, records, misses, tally, .. } = request;
+    records.reserve(pages.len());
+    for page in pages {
         let Some(destination) = page.destination.as_mut().filter(|to| to.home().node == shared.node) else {
-            request.miss(number, GetMiss::Destination);
+            page.progress = Progress::Missed(misses.len() as u32);
+            misses.push(GetMiss::Destination);
             continue;
         };
         if !pools.is_empty() && destination.home().access == Access::Host {
@@ -39,21 +42,25 @@ pub(crate) fn find_near(
             });
             if copied {
                 page.progress = Progress::Hit(FoundIn::OwnPool);
+                tally.own += 1;
                 continue;
             }
         }
         if let Some(record) = shared.cache.get(page.tag, now) {
-            let first = request.records.len() as u32;
-            request.records.push(record);
-            request.want(number, (first, first + 1), FoundIn::Cache);
+            let first = records.len() as u32;
+            records.push(record);
+            (page.next, page.behind) = (first, first + 1);
+            page.found = FoundIn::Cache;
+            page.progress = Progress::Wanted;
             cached += 1;
         } else {
             page.progress = Progress::LookUp;
             uncached += 1;
         }
     }
+    request.unsettled = cached;
     if shared.cache.is_on() {
-        shared.metrics.cached(cached, uncached);
+        shared.metrics.cached(cached.into(), uncached);
     }
     uncached > 0
 }
@@ -85,7 +92,7 @@ pub(crate) fn look_up(shared: &Shared, request: &mut Request) {
             add(&shared.counters.look_ups, 1);
             add(&shared.counters.keys_looked_up, room.tags.len() as u64);
             let deadline = instant(request.deadline);
-            directory.look_up(&room.tags, deadline, &mut room.found);
+            ask(shared, &**directory, (&room.tags, deadline), &mut room.found);
             count_look_up(shared, &room, clock::now().since(began).0);
             learn_owners(shared, &mut room, deadline);
             take_answers(shared, request, &room);
@@ -93,30 +100,51 @@ pub(crate) fn look_up(shared: &Shared, request: &mut Request) {
     }
     request.times.directory += clock::now().since(began).0;
     request.look_up = room;
+    request.count_wanted();
+}
+
+/// Looks keys up, also in a directory that panics: that has not answered.
+pub(crate) fn ask(
+    shared: &Shared,
+    directory: &dyn Directory,
+    (tags, deadline): (&[KeyTag], Instant),
+    found: &mut Found,
+) {
+    if let Err(panicked) = caught(directory, |directory| directory.look_up(tags, deadline, found)) {
+        found.reset(tags.len());
+        found.not_answered(0..tags.len(), count_panic(shared, panicked));
+    }
+}
+
+fn count_panic(shared: &Shared, panicked: DirectoryError) -> DirectoryError {
+    add(&shared.counters.directory_panics, 1);
+    panicked
 }
 
 fn count_look_up(shared: &Shared, room: &LookUpRoom, nanos: u64) {
-    let unanswered =
-        (0..room.tags.len()).filter(|&key| key >= room.found.len() || room.found.records(key).is_err());
-    shared.metrics.look_up(room.tags.len() as u64, unanswered.count() as u64, nanos);
+    // A directory that leaves answers out has not answered these.
+    let left_out = room.tags.len().saturating_sub(room.found.len());
+    let unanswered = room.found.unanswered() + left_out;
+    shared.metrics.look_up(room.tags.len() as u64, unanswered as u64, nanos);
 }
 
 /// Learns where the owners are that the node does not know yet.
 fn learn_owners(shared: &Shared, room: &mut LookUpRoom, deadline: Instant) {
-    let LookUpRoom { tags, found, unknown, .. } = room;
+    let LookUpRoom { found, unknown, .. } = room;
     unknown.clear();
-    let mut last = None;
-    for record in (0..tags.len().min(found.len())).filter_map(|key| found.records(key).ok()).flatten() {
+    let (mut last, now) = (None, clock::now());
+    for record in found.all_records() {
         if last == Some(record.owner) || unknown.contains(&record.owner) {
             continue;
         }
         last = Some(record.owner);
-        if !shared.owners.knows(record.owner) {
+        if !shared.owners.knows(record.owner, now) {
             unknown.push(record.owner);
         }
     }
     if let (Some(directory), false) = (&shared.directory, unknown.is_empty()) {
-        match directory.owners(unknown, deadline) {
+        let owners = caught(&**directory, |directory| directory.owners(unknown, deadline));
+        match owners.unwrap_or_else(|panicked| Err(count_panic(shared, panicked))) {
             // An answer for another owner than was asked for is no answer.
             Ok(owners) => (unknown.iter().zip(owners))
                 .filter_map(|(&epoch, owner)| owner.filter(|owner| owner.epoch == epoch))
@@ -142,11 +170,19 @@ fn take_answers(shared: &Shared, request: &mut Request, room: &LookUpRoom) {
         let page = &mut request.pages[number];
         page.looked_up = true;
         let tag = page.tag;
-        let on_host = page.destination.as_ref().is_some_and(|to| to.home().access == Access::Host);
         let first = request.records.len();
         // What the own pools have was taken from there.
-        let usable = |record: &&Record| record.tag == tag && !(on_host && Some(record.owner) == shared.own);
-        request.records.extend(records.iter().filter(usable));
+        let own = shared
+            .own
+            .filter(|_| page.destination.as_ref().is_some_and(|to| to.home().access == Access::Host));
+        // A record of another key would be read, and found right: no directory is trusted to have
+        // none.
+        let usable = |record: &Record| record.tag == tag && Some(record.owner) != own;
+        match records {
+            // Most keys have one owner.
+            [one] if usable(one) => request.records.push(*one),
+            _ => request.records.extend(records.iter().filter(|record| usable(record))),
+        }
         let behind = request.records.len();
         if behind == first {
             request.miss(number, GetMiss::NoOwner);

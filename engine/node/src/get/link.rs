@@ -23,8 +23,19 @@ pub(crate) enum Command {
     /// Register the memory of these places. Its owner has promised what registering asks for
     /// (`Registration::new`).
     Register(Arc<Registration>, Option<u8>, SyncSender<Result<(), RegionError>>),
-    /// Release it. All places are free, and stay so. The answer says whether it is released.
-    Unregister(Arc<Registration>, SyncSender<bool>),
+    /// Release it. All places are free, and stay so.
+    Unregister(Arc<Registration>, SyncSender<Release>),
+}
+
+/// What has become of a registration that was to be released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The reader does not use the memory any more.
+    Released,
+    /// The reader did not have it.
+    NotHere,
+    /// A slot was lost with a device that failed: the memory stays registered for ever.
+    SlotLost,
 }
 
 /// The way to one driver.

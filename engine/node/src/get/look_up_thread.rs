@@ -1,4 +1,4 @@
-//! The thread that looks keys up for the polled form of `get`.
+//! A thread that looks keys up for the polled form of `get`.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use super::link::DriverLinks;
 use super::request::{Progress, Request};
 use super::shared::Shared;
 
-/// Takes requests until the node stops.
-pub(crate) fn run(shared: &Arc<Shared>, links: &Arc<DriverLinks>, parker: &Parker) {
+/// Takes requests until the node stops, as thread number `thread`.
+pub(crate) fn run(shared: &Arc<Shared>, links: &Arc<DriverLinks>, thread: usize, parker: &Parker) {
     while !shared.look_ups.is_stopping() {
         match shared.look_ups.next() {
             Some(request) => look_up_and_send(shared, links, request),
-            None => parker.park(),
+            None => shared.look_ups.sleep(thread, parker),
         }
     }
     shared.look_ups.refuse_all();
@@ -29,7 +29,7 @@ fn look_up_and_send(shared: &Shared, links: &DriverLinks, mut request: Box<Reque
 
 /// Sends a request to a reader, or delivers it, if nothing of it is to be read.
 pub(crate) fn send(links: &DriverLinks, mut request: Box<Request>) {
-    if request.count_wanted() == 0 {
+    if request.unsettled == 0 {
         return request.deliver();
     }
     debug_assert!(request.pages.iter().all(|page| page.is_settled() || page.progress == Progress::Wanted));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use kvrail::session::Epoch;
-use kvrail_core::time::Time;
+use kvrail_core::time::{Nanos, Time};
 
 use crate::directory::Owner;
 
@@ -18,9 +18,14 @@ pub(crate) struct KnownOwner {
     pub(crate) owner: Owner,
     /// How many of the node's readers are connected to it.
     connections: AtomicU32,
-    /// It is not asked before this time.
+    /// It is not asked before this time; 0: it was reached, or never tried.
     unreachable_until: AtomicU64,
+    /// When the directory is asked again where it is, if it is not reached.
+    ask_again: AtomicU64,
 }
+
+/// How often the directory is asked where an owner is that is not reached.
+const ASK_AGAIN: Nanos = Nanos::from_secs(1);
 
 impl KnownOwner {
     pub(crate) fn connected(&self) {
@@ -63,20 +68,36 @@ impl OwnerBook {
         self.owners.read().unwrap_or_else(PoisonError::into_inner).get(&epoch).cloned()
     }
 
-    pub(crate) fn knows(&self, epoch: Epoch) -> bool {
-        self.owners.read().unwrap_or_else(PoisonError::into_inner).contains_key(&epoch)
+    /// Whether the directory need not be asked where an owner is. For one that was not reached there
+    /// it is asked once a second.
+    pub(crate) fn knows(&self, epoch: Epoch, now: Time) -> bool {
+        let owners = self.owners.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = owners.get(&epoch) else { return false };
+        let due = known.ask_again.load(Ordering::Relaxed);
+        if known.unreachable_until.load(Ordering::Relaxed) == 0 || now.0 < due {
+            return true;
+        }
+        // One of the threads that are here at a time asks.
+        let next = (now + ASK_AGAIN).0;
+        known.ask_again.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err()
     }
 
-    /// Learns of an owner. One that is known stays as it is.
+    /// Learns of an owner. One that is known stays as it is, unless it is somewhere else now.
     pub(crate) fn learn(&self, owner: Owner) {
         let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
         if owners.len() >= MAX_OWNERS {
             owners.retain(|_, known| known.connections.load(Ordering::Relaxed) > 0);
         }
-        owners.entry(owner.epoch).or_insert_with(|| {
+        let is_new = |known: &Arc<KnownOwner>| {
+            known.owner.address != owner.address && known.connections.load(Ordering::Relaxed) == 0
+        };
+        if owners.get(&owner.epoch).is_none_or(is_new) {
             let (connections, unreachable_until) = (AtomicU32::new(0), AtomicU64::new(0));
-            Arc::new(KnownOwner { owner, connections, unreachable_until })
-        });
+            let ask_again = AtomicU64::new(0);
+            let epoch = owner.epoch;
+            let known = KnownOwner { owner, connections, unreachable_until, ask_again };
+            owners.insert(epoch, Arc::new(known));
+        }
     }
 
     /// Forgets an owner that is no more.

@@ -9,6 +9,7 @@ use kvrail::session::Epoch;
 use kvrail_core::table::KeyTag;
 use kvrail_core::time::Time;
 
+use super::cache::RecordCache;
 use super::destination::Destination;
 use crate::directory::Found;
 use crate::miss::{FoundIn, GetMiss};
@@ -102,8 +103,38 @@ pub(crate) struct Request {
     pub(crate) next_timer: Time,
     pub(crate) route: Route,
     pub(crate) times: Times,
+    pub(crate) tally: Tally,
+    /// Whether some key belongs to the group of the key before.
+    has_groups: bool,
     pub(crate) look_up: LookUpRoom,
     pub(crate) reply: Arc<Reply>,
+}
+
+/// The hits of a request so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) own: u32,
+    pub(crate) cache: u32,
+    pub(crate) directory: u32,
+    /// Bytes of the pages that were read.
+    pub(crate) bytes: u64,
+}
+
+impl Tally {
+    pub(crate) const fn hits(&self) -> usize {
+        self.own as usize + self.cache as usize + self.directory as usize
+    }
+
+    /// Counts a page that was read.
+    #[inline]
+    pub(crate) const fn read(&mut self, found: FoundIn, bytes: u64) {
+        match found {
+            FoundIn::OwnPool => self.own += 1,
+            FoundIn::Cache => self.cache += 1,
+            FoundIn::Directory => self.directory += 1,
+        }
+        self.bytes += bytes;
+    }
 }
 
 /// Room for look-ups, which is used again.
@@ -141,6 +172,8 @@ impl Request {
             next_timer: Time::NEVER,
             route: Route::Caller,
             times: Times::default(),
+            tally: Tally::default(),
+            has_groups: false,
             look_up: LookUpRoom::default(),
             reply: Arc::default(),
         }
@@ -159,6 +192,7 @@ impl Request {
     /// Adds a key.
     #[inline]
     pub(crate) fn push(&mut self, tag: KeyTag, destination: Destination, joined: bool) {
+        self.has_groups |= joined;
         self.pages.push(Wanted::new(tag, Some(destination), joined));
     }
 
@@ -169,9 +203,30 @@ impl Request {
         self.deadline = deadline;
         self.unsettled = 0;
         self.times = Times::default();
+        self.tally = Tally::default();
         for page in &mut self.pages {
             page.progress = Progress::New;
             page.looked_up = false;
+        }
+    }
+
+    /// Takes all keys out.
+    pub(crate) fn clear(&mut self) {
+        self.pages.clear();
+        self.has_groups = false;
+    }
+
+    /// Settles a page that was read: it is in its destination.
+    #[inline]
+    pub(crate) fn hit(&mut self, page: usize, bytes: u64, cache: &RecordCache, now: Time) {
+        let Some(page) = self.pages.get_mut(page) else { return };
+        page.progress = Progress::Hit(page.found);
+        self.tally.read(page.found, bytes);
+        self.unsettled -= 1;
+        if page.found == FoundIn::Directory
+            && let Some(record) = self.records.get(page.next as usize)
+        {
+            cache.insert(record, now);
         }
     }
 
@@ -220,14 +275,16 @@ impl Request {
     }
 
     /// Counts the pages that are to be read.
-    pub(crate) fn count_wanted(&mut self) -> u32 {
+    pub(crate) fn count_wanted(&mut self) {
         let wanted = |page: &&Wanted| page.progress == Progress::Wanted;
         self.unsettled = self.pages.iter().filter(wanted).count() as u32;
-        self.unsettled
     }
 
     /// Makes all pages of a group misses if one of them is.
     pub(crate) fn settle_groups(&mut self) {
+        if !self.has_groups || self.tally.hits() == self.pages.len() {
+            return;
+        }
         let mut first = 0;
         while first < self.pages.len() {
             let joined = self.pages[first + 1..].iter().take_while(|page| page.joined).count();
@@ -241,6 +298,17 @@ impl Request {
                 if hit(&self.pages[page]) {
                     self.miss(page, GetMiss::Group);
                 }
+            }
+        }
+        self.tally = Tally::default();
+        for page in &self.pages {
+            match page.progress {
+                Progress::Hit(FoundIn::OwnPool) => self.tally.own += 1,
+                Progress::Hit(found) => {
+                    let layout = page.destination.as_ref().map(Destination::layout);
+                    self.tally.read(found, layout.map_or(0, |layout| layout.page_bytes().into()));
+                }
+                _ => {}
             }
         }
     }

@@ -9,6 +9,7 @@ use kvrail::{Address, Config, ForeignPool, NodeName, PageLayout, PeerKeys};
 
 use crate::announce::AnnouncerConfig;
 use crate::directory::Directory;
+use crate::directory::one_sided::OneSidedConfig;
 use crate::metrics::NodeMetrics;
 
 /// A pool that the node offers.
@@ -48,9 +49,13 @@ pub struct NodeConfig {
     pub(super) directory: Option<Arc<dyn Directory>>,
     /// The candidates of the embedded directory, if that is used.
     pub(super) embedded: Option<Vec<Address>>,
+    /// Whose tables are read, if that is the directory, and the caps.
+    pub(super) one_sided: Option<(Vec<Address>, OneSidedConfig)>,
     pub(super) cache_records: usize,
     pub(super) cache_ttl: Duration,
     pub(super) readers: usize,
+    pub(super) look_up_threads: usize,
+    pub(super) register_within: Duration,
     pub(super) reader: Config,
     pub(super) batch_pages: usize,
     pub(super) spin: Duration,
@@ -77,9 +82,12 @@ impl NodeConfig {
             pools: Vec::new(),
             directory: None,
             embedded: None,
+            one_sided: None,
             cache_records: 1 << 16,
             cache_ttl: Duration::from_secs(5),
             readers: 1,
+            look_up_threads: 4,
+            register_within: Duration::from_secs(30),
             reader: Config { node: name, connect: Duration::from_secs(5), ..Config::default() },
             batch_pages: 32,
             spin: Duration::from_micros(10),
@@ -130,6 +138,16 @@ impl NodeConfig {
         self
     }
 
+    /// Reads the publication tables of the nodes at `candidates` instead of asking a directory
+    /// ([`one_sided`](crate::directory::one_sided)), at the rate and up to the size of `caps`, which
+    /// are logged. A thread of its own does it, with rails of its own: the node's rails are asked
+    /// for once more. A node that the caller drives is given a
+    /// [`OneSidedDirectory`](crate::directory::one_sided::OneSidedDirectory) instead.
+    pub fn one_sided(mut self, candidates: Vec<Address>, caps: OneSidedConfig) -> Self {
+        self.one_sided = Some((candidates, caps));
+        self
+    }
+
     /// Serves readers at `address` (port 0: any free port); any free port of loopback unless set.
     pub fn listen(mut self, address: Address) -> Self {
         self.listen = Some(address);
@@ -159,6 +177,21 @@ impl NodeConfig {
     /// How many readers there are, each with rails and a thread of its own; one unless set.
     pub fn readers(mut self, readers: usize) -> Self {
         self.readers = readers;
+        self
+    }
+
+    /// How many threads look keys up for [`begin_get`](crate::Node::begin_get), 1 to 64; 4 unless
+    /// set. A directory that does not answer holds one of them until the deadline of the request;
+    /// when it holds all, further requests wait, until their deadlines at most.
+    pub fn look_up_threads(mut self, threads: usize) -> Self {
+        self.look_up_threads = threads;
+        self
+    }
+
+    /// How long [`register`](crate::Node::register) waits for a reader: one that the caller drives
+    /// answers when it is polled. 30 seconds unless set.
+    pub fn register_within(mut self, within: Duration) -> Self {
+        self.register_within = within;
         self
     }
 

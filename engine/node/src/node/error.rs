@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::announce::AnnounceError;
 use crate::directory::embedded::EmbeddedError;
+use crate::directory::one_sided::OneSidedStartError;
 use crate::pool::OpenPoolError;
 
 /// Why a node does not start.
@@ -23,6 +24,14 @@ pub enum NodeError {
     Readers {
         /// The configured number.
         readers: usize,
+        /// The most.
+        max: usize,
+    },
+    /// The node would have no thread for look-ups.
+    #[error("{threads} threads for look-ups: a node has 1 to {max}")]
+    LookUpThreads {
+        /// The configured number.
+        threads: usize,
         /// The most.
         max: usize,
     },
@@ -47,6 +56,14 @@ pub enum NodeError {
     /// The embedded directory does not start.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    /// The tables of owners are not read.
+    #[error(transparent)]
+    OneSided(#[from] OneSidedStartError),
+    /// A node that its caller drives has rails for one reader alone.
+    #[error(
+        "a node that its caller drives starts no reader of tables: start a OneSidedDirectory, and give it to NodeConfig::directory"
+    )]
+    OneSidedDriven,
     /// The system has no file descriptor left.
     #[error("no file descriptor for a reader's thread: {0}")]
     Descriptor(#[from] Errno),
@@ -71,6 +88,9 @@ impl NodeError {
             Self::Embedded(source) => source.code(),
             Self::Descriptor(_) => 7223,
             Self::Thread(_) => 7224,
+            Self::LookUpThreads { .. } => 7225,
+            Self::OneSided(source) => source.code(),
+            Self::OneSidedDriven => 7226,
         }
     }
 }

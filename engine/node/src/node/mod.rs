@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kvrail::session::{Epoch, PoolId};
 use kvrail::{Address, PageLayout, Publisher};
@@ -18,11 +18,13 @@ use kvrail_host::clock;
 
 pub use self::config::NodeConfig;
 pub use self::error::{NodeError, RegisterMemoryError};
+#[cfg(feature = "config")]
+pub(crate) use self::start::MAX_READERS;
 use crate::announce::Announcer;
 use crate::directory::Found;
 use crate::get::batch::{GetBatch, GetCounts, GetHandle, finish, wait_for};
 use crate::get::counters::{GetStatistics, add};
-use crate::get::find::{find_near, look_up};
+use crate::get::find::{ask, find_near, look_up};
 use crate::get::link::DriverLinks;
 use crate::get::look_up_thread::send;
 use crate::get::request::{Request, Route};
@@ -42,9 +44,11 @@ use crate::pool::{EnginePool, PagePool, PoolStatistics, Put, PutError, PutPlace}
 /// No page is ever given out wrong: what the cache, the directory and other nodes say are hints,
 /// and a page counts only when its owner's table confirms it after it has been read.
 ///
-/// Dropping it settles gets that are under way as misses
-/// ([`GetMiss::Stopped`]), withdraws its pages from the directory, and
-/// ends its sessions: some seconds at most.
+/// Dropping it settles gets that are under way as misses ([`GetMiss::Stopped`]), withdraws its
+/// pages from the directory, and ends its sessions. It waits 5 s at most for READs that are under
+/// way, [`AnnouncerConfig::stop`](crate::AnnouncerConfig::stop) (1 s) for the withdrawal, and 1 s for
+/// look-ups: a call of a directory that does not end by then ends by itself, at its deadline, in a
+/// thread that is left behind, and its keys are misses then.
 pub struct Node {
     /// Taken first when it is dropped.
     announcer: Option<Announcer>,
@@ -54,8 +58,14 @@ pub struct Node {
     shared: Arc<Shared>,
     links: Arc<DriverLinks>,
     registrations: AtomicU32,
+    /// How long a reader may take to register memory.
+    register_within: Duration,
     threads: Vec<JoinHandle<()>>,
+    look_up_threads: Vec<JoinHandle<()>>,
 }
+
+/// How long the drop of a node waits for calls to its directory that are under way.
+const LAST_LOOK_UP: Duration = Duration::from_secs(1);
 
 static_assertions::assert_impl_all!(Node: Send, Sync);
 
@@ -108,7 +118,7 @@ impl Node {
             look_up(&self.shared, &mut request);
         }
         loop {
-            if request.count_wanted() == 0 {
+            if request.unsettled == 0 {
                 return Some(request);
             }
             request.times.queued = now;
@@ -137,11 +147,14 @@ impl Node {
         request.begin(deadline);
         request.route = Route::LookUpThread;
         let reply = Arc::clone(&request.reply);
-        if find_near(&self.shared, &self.pools, &mut request, now) && self.shared.directory.is_some() {
+        let to_look_up = find_near(&self.shared, &self.pools, &mut request, now);
+        if to_look_up && self.shared.directory.is_some() {
             self.shared.look_ups.send(request);
         } else {
-            // Without a directory this settles the rest, and does not block.
-            look_up(&self.shared, &mut request);
+            if to_look_up {
+                // Without a directory this settles the rest, and does not block.
+                look_up(&self.shared, &mut request);
+            }
             send(&self.links, request);
         }
         GetHandle { shared: Arc::clone(&self.shared), reply: Some(reply), deadline, keys, done: None }
@@ -177,7 +190,7 @@ impl Node {
             add(&self.shared.counters.look_ups, 1);
             add(&self.shared.counters.keys_looked_up, tags.len() as u64);
             let mut found = Found::default();
-            directory.look_up(&tags, deadline, &mut found);
+            ask(&self.shared, &**directory, (&tags, deadline), &mut found);
             for (key, (pool, at)) in places.into_iter().enumerate() {
                 let answer = if key < found.len() { found.records(key) } else { Err(None) };
                 let others = |record: &crate::record::Record| Some(record.owner) != self.shared.own;
@@ -308,6 +321,14 @@ impl Drop for Node {
         for thread in self.threads.drain(..) {
             // A thread that panicked has settled its requests.
             let _ = thread.join();
+        }
+        let until = Instant::now() + LAST_LOOK_UP;
+        while self.look_up_threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let left = self.look_up_threads.iter().filter(|thread| !thread.is_finished()).count();
+        if left > 0 {
+            tracing::warn!(left, "look-ups are still under way: their threads end after them");
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
 
 use kvrail::PageLayout;
 use kvrail_core::memory::{Access, DestinationRegion};
@@ -13,10 +13,7 @@ use kvrail_core::provider::MemoryRange;
 use super::Node;
 use super::error::RegisterMemoryError;
 use crate::get::destination::{Destinations, Registration};
-use crate::get::link::Command;
-
-/// How long a reader may take to register memory.
-const ANSWER: Duration = Duration::from_secs(30);
+use crate::get::link::{Command, Release};
 
 impl Node {
     /// Makes places for pages of `layout` of memory that lives for ever, with all readers.
@@ -55,8 +52,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As [`register`](Self::register). After [`RegisterMemoryError::NoAnswer`] the memory may be
-    /// registered for ever.
+    /// As [`register`](Self::register). After [`RegisterMemoryError::NoAnswer`] a reader may have
+    /// registered the memory, or do so when it goes on. It releases it then, but nothing says when.
     ///
     /// # Safety
     ///
@@ -88,26 +85,35 @@ impl Node {
         // each of the layout, and refuse the memory otherwise.
         let home = unsafe { Registration::new((self.shared.node, number), *layout, regions, access, count) };
         let home = Arc::new(home);
-        let readers = self.links.all();
-        let (answer, answers) = sync_channel(readers.len());
-        for link in readers {
-            link.command(Command::Register(Arc::clone(&home), numa, answer.clone()));
-        }
-        drop(answer);
-        let until = Instant::now() + ANSWER;
+        let within = self.register_within;
+        let answers = self.command_all(|answer| Command::Register(Arc::clone(&home), numa, answer));
+        let until = Instant::now() + within;
         let mut refused = None;
-        for _ in readers {
-            let left = until.saturating_duration_since(Instant::now());
-            match answers.recv_timeout(left) {
+        for _ in self.links.all() {
+            match answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => refused = Some(error),
-                Err(_) => return Err(RegisterMemoryError::NoAnswer { within: ANSWER }),
+                Err(_) => {
+                    // Those that have registered it release it, and so does one that comes to it
+                    // later: commands are obeyed in their order.
+                    drop(self.command_all(|answer| Command::Unregister(Arc::clone(&home), answer)));
+                    return Err(RegisterMemoryError::NoAnswer { within });
+                }
             }
         }
-        let Some(error) = refused else { return Ok(Destinations::new(home)) };
-        // Readers that had room for it give it back.
-        self.unregister_home(&home);
-        Err(error.into())
+        match refused {
+            None => Ok(Destinations::new(home)),
+            Some(error) if self.unregister_home(&home, true) => Err(error.into()),
+            Some(_) => Err(RegisterMemoryError::NoAnswer { within }),
+        }
+    }
+
+    /// Gives all readers a command. Each answers once, or drops its sender.
+    fn command_all<A>(&self, command: impl Fn(SyncSender<A>) -> Command) -> Receiver<A> {
+        let readers = self.links.all();
+        let (answer, answers) = sync_channel(readers.len());
+        readers.iter().for_each(|link| link.command(command(answer.clone())));
+        answers
     }
 
     /// Releases memory that was registered. All places must be free, and none is given out any
@@ -117,19 +123,21 @@ impl Node {
     #[must_use = "memory that is not released must not be used"]
     pub fn unregister(&self, destinations: &Destinations) -> bool {
         let home = destinations.home();
-        home.node == self.shared.node && home.close() && self.unregister_home(home)
+        home.node == self.shared.node && home.close() && self.unregister_home(home, false)
     }
 
-    fn unregister_home(&self, home: &Arc<Registration>) -> bool {
-        let readers = self.links.all();
-        let (answer, answers) = sync_channel(readers.len());
-        for link in readers {
-            link.command(Command::Unregister(Arc::clone(home), answer.clone()));
-        }
-        drop(answer);
-        let until = Instant::now() + ANSWER;
-        let released = |_| answers.recv_timeout(until.saturating_duration_since(Instant::now())) == Ok(true);
+    /// Has all readers release a registration. Returns whether all have; `partly`: some readers
+    /// never had it.
+    fn unregister_home(&self, home: &Arc<Registration>, partly: bool) -> bool {
+        let answers = self.command_all(|answer| Command::Unregister(Arc::clone(home), answer));
+        let until = Instant::now() + self.register_within;
+        let answer = |_| answers.recv_timeout(until.saturating_duration_since(Instant::now()));
+        let good = |answer| match answer {
+            Ok(Release::Released) => true,
+            Ok(Release::NotHere) => partly,
+            Ok(Release::SlotLost) | Err(_) => false,
+        };
         // Every answer is waited for.
-        readers.iter().map(released).filter(|&released| !released).count() == 0
+        self.links.all().iter().map(answer).filter(|&answer| !good(answer)).count() == 0
     }
 }

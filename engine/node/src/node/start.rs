@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 
 use kvrail::{
     Address, Publisher, PublisherConfig, PublisherTransport, Reader, ReaderTransport, TransportError,
@@ -18,11 +18,12 @@ use crate::announce::Announcer;
 use crate::directory::embedded::{
     DIRECTORY_SERVICE, EmbeddedConfig, EmbeddedDirectory, EmbeddedShard, ShardConfig,
 };
+use crate::directory::one_sided::{OneSidedDirectory, OneSidedSource};
 use crate::directory::{Directory, Owner};
 use crate::get::cache::RecordCache;
 use crate::get::counters::Counters;
 use crate::get::link::{DriverLink, DriverLinks};
-use crate::get::look_up_link::LookUpLink;
+use crate::get::look_up_link::{LookUpLink, MAX_THREADS};
 use crate::get::owners::OwnerBook;
 use crate::get::read_driver::ReadDriver;
 use crate::get::shared::Shared;
@@ -31,7 +32,7 @@ use crate::metrics::{PoolCounts, SlowLog};
 use crate::pool::{EnginePool, PagePool, PoolStatistics};
 
 /// The most readers of a node.
-const MAX_READERS: usize = 64;
+pub(crate) const MAX_READERS: usize = 64;
 
 static NODES: AtomicU64 = AtomicU64::new(0);
 
@@ -43,7 +44,7 @@ impl Node {
     ///
     /// The configuration cannot be used, or the system refused something; the error says what.
     pub fn start<T, E>(
-        config: NodeConfig,
+        mut config: NodeConfig,
         publish: impl PublisherTransport,
         mut rails: impl FnMut() -> Result<T, E>,
     ) -> Result<Self, NodeError>
@@ -52,6 +53,12 @@ impl Node {
         Reader<T>: Send,
         E: Into<TransportError>,
     {
+        if let Some((candidates, caps)) = config.one_sided.take() {
+            let (keys, layouts) = (config.keys.clone(), config.layouts.clone());
+            let source = OneSidedSource::new(candidates, keys, config.name, layouts).caps(caps);
+            let rails = rails().map_err(|error| NodeError::Rails(error.into()))?;
+            config.directory = Some(Arc::new(OneSidedDirectory::start(source, rails)?));
+        }
         let (spin, cpus, readers) = (config.spin, config.cpus.clone(), config.readers);
         let (mut node, drivers) = Self::build(config, publish, readers, || rails().map_err(Into::into))?;
         for (number, driver) in drivers.into_iter().enumerate() {
@@ -78,6 +85,9 @@ impl Node {
     where
         T: ReaderTransport<Provider: AsFd>,
     {
+        if config.one_sided.is_some() {
+            return Err(NodeError::OneSidedDriven);
+        }
         let mut rails = Some(rails);
         let once = || rails.take().ok_or_else(|| "the rails are given once".into());
         let (node, mut drivers) = Self::build(config, publish, 1, once)?;
@@ -95,6 +105,9 @@ impl Node {
         if readers == 0 || readers > MAX_READERS {
             return Err(NodeError::Readers { readers, max: MAX_READERS });
         }
+        if config.look_up_threads == 0 || config.look_up_threads > MAX_THREADS {
+            return Err(NodeError::LookUpThreads { threads: config.look_up_threads, max: MAX_THREADS });
+        }
         if config.unvalidated {
             tracing::error!("a test has switched validation off: this node gives out wrong pages");
         }
@@ -103,7 +116,7 @@ impl Node {
         if let Some(candidates) = config.embedded.take() {
             config.directory = Some(embedded(&config, candidates, publisher.as_deref())?);
         }
-        let (look_ups, parker) = LookUpLink::new();
+        let (look_ups, parkers) = LookUpLink::new(config.look_up_threads);
         let shared = Arc::new(Shared {
             node: NODES.fetch_add(1, Ordering::Relaxed),
             keys: config.keys.clone(),
@@ -141,20 +154,21 @@ impl Node {
             links: Arc::new(DriverLinks::new(links)),
             shared,
             registrations: AtomicU32::new(0),
+            register_within: config.register_within,
             threads: Vec::new(),
+            look_up_threads: Vec::new(),
         };
         node.open_pools()?;
         node.announce(&config)?;
         if node.shared.directory.is_some() {
-            node.threads.push(node.start_look_ups(parker)?);
+            for (thread, parker) in parkers.into_iter().enumerate() {
+                let (shared, links) = (Arc::clone(&node.shared), Arc::clone(&node.links));
+                let run = move || look_up_thread::run(&shared, &links, thread, &parker);
+                let started = Builder::new().name(format!("kvrail-look-{thread}")).spawn(run);
+                node.look_up_threads.push(started.map_err(NodeError::Thread)?);
+            }
         }
         Ok((node, drivers))
-    }
-
-    fn start_look_ups(&self, parker: crossbeam_utils::sync::Parker) -> Result<JoinHandle<()>, NodeError> {
-        let (shared, links) = (Arc::clone(&self.shared), Arc::clone(&self.links));
-        let run = move || look_up_thread::run(&shared, &links, &parker);
-        Builder::new().name("kvrail-look-up".into()).spawn(run).map_err(NodeError::Thread)
     }
 
     fn open_pools(&mut self) -> Result<(), NodeError> {

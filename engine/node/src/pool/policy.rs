@@ -3,6 +3,7 @@
 //! The example `eviction_trace` compares policies behind [`Policy`]; docs/get.md has its table.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// The order in which pages are evicted. It knows slots that have pages, and no others.
 ///
@@ -183,7 +184,7 @@ impl Policy for S3Fifo {
 /// chains, and one that is missing makes all behind it useless.
 #[derive(Debug)]
 struct EvictedKeys {
-    tags: HashSet<u128>,
+    tags: HashSet<u128, TagHashing>,
     /// The same, oldest first.
     order: VecDeque<u128>,
     most: usize,
@@ -192,7 +193,11 @@ struct EvictedKeys {
 impl EvictedKeys {
     fn new(most: u32) -> Self {
         let most = most as usize;
-        Self { tags: HashSet::with_capacity(2 * most), order: VecDeque::with_capacity(most), most }
+        Self {
+            tags: HashSet::with_capacity_and_hasher(2 * most, TagHashing::default()),
+            order: VecDeque::with_capacity(most),
+            most,
+        }
     }
 
     fn add(&mut self, tag: u128) {
@@ -210,6 +215,31 @@ impl EvictedKeys {
 
     fn has(&self, tag: u128) -> bool {
         self.tags.contains(&tag)
+    }
+}
+
+/// Hashes the tags of keys for maps. They are digests under the group's secret, which nobody who
+/// might choose them knows, so their own bits are as good as those of another digest, of which a
+/// put would make four.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TagHasher(u64);
+
+/// Makes maps by tags.
+pub(super) type TagHashing = BuildHasherDefault<TagHasher>;
+
+impl Hasher for TagHasher {
+    fn write_u128(&mut self, tag: u128) {
+        self.0 ^= tag as u64 ^ (tag >> 64) as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // No map has such keys; all of them would be right here, and slow.
+        self.0 = bytes.iter().fold(self.0, |sum, &byte| sum.rotate_left(8) ^ u64::from(byte));
+    }
+
+    fn finish(&self) -> u64 {
+        // A map takes the upper bits, too, which tags that count have not.
+        self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use kvrail::session::{Epoch, PoolId};
 use kvrail_core::table::Generation;
 
-use super::policy::{Policy, S3Fifo, SlotList};
+use super::policy::{Policy, S3Fifo, SlotList, TagHashing};
 use super::statistics::PoolStatistics;
 use crate::announce::changes::{ChangeBatch, ChangeProgress, MAX_BATCH_RECORDS};
 use crate::key::Key;
@@ -91,7 +91,7 @@ pub(super) struct SlotTable {
     owner: Epoch,
     pool: PoolId,
     slots: Box<[SlotState]>,
-    keys: HashMap<Key, u32>,
+    keys: HashMap<Key, u32, TagHashing>,
     /// Slots without a page. The last one is taken first, since its bytes were in use last.
     free: VecDeque<u32>,
     /// `None` in an engine's pool, where the engine chooses slots.
@@ -128,7 +128,7 @@ impl SlotTable {
             slots: vec![empty; slots as usize].into(),
             // Half of it stays empty, so that removed keys leave no marks, and it need not be made
             // anew while the pool is locked.
-            keys: HashMap::with_capacity(2 * slots as usize),
+            keys: HashMap::with_capacity_and_hasher(2 * slots as usize, TagHashing::default()),
             // The lowest number is taken first.
             free: if chooses { (0..slots).rev().collect() } else { VecDeque::new() },
             order: chooses.then(|| S3Fifo::new(slots)),

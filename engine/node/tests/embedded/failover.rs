@@ -64,12 +64,14 @@ fn a_shard_that_comes_back_empty_is_looked_up_at_when_owners_have_filled_it() {
 
 #[test]
 fn a_stopped_shard_is_left_for_the_standby() {
-    let shards = Shards::start(2);
+    let mut shards = Shards::start(2);
     let (announcer, reader) = (shards.directory(), shards.directory());
     let (owner, tags) = (owner(), tags(500));
     let records = records(&owner, &tags, 1);
     announce(&announcer, &owner, &records);
     assert_eq!(hits(&reader, &tags, &records), 500);
+    let answered = shards.look_ups_of(0);
+    assert!(answered > 0, "the first candidate is looked up at");
     shards.freeze_one(0);
     let mut found = Found::default();
     // Owners renew meanwhile, with short deadlines.
@@ -85,7 +87,34 @@ fn a_stopped_shard_is_left_for_the_standby() {
         calls += 1;
         assert!(Instant::now() < limit, "{calls} calls, and no answer of the standby");
     }
-    assert!(calls > 0, "a stopped shard is found out by time alone");
+}
+
+#[test]
+fn a_look_up_under_way_at_a_shard_that_stops_is_answered_by_the_standby() {
+    let shards = Shards::start(2);
+    let (announcer, reader) = (shards.directory(), shards.directory());
+    let (owner, tags) = (owner(), tags(500));
+    let records = records(&owner, &tags, 1);
+    announce(&announcer, &owner, &records);
+    assert_eq!(hits(&reader, &tags, &records), 500);
+    shards.freeze_one(0);
+    // More time than this test may take: only giving the stopped shard up ends the wait for it.
+    let an_hour = Instant::now() + Duration::from_secs(3600);
+    std::thread::scope(|scope| {
+        let look_ups: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut found = Found::default();
+                    reader.look_up(&tags, an_hour, &mut found);
+                    (0..500).filter(|&key| found.records(key).is_ok_and(|one| one == [records[key]])).count()
+                })
+            })
+            .collect();
+        for look_up in look_ups {
+            assert_eq!(look_up.join().unwrap(), 500);
+        }
+    });
+    assert_eq!(reader.owners(&[owner.epoch], an_hour).unwrap(), [Some(owner)]);
 }
 
 #[test]

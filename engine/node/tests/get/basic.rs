@@ -60,6 +60,22 @@ fn a_stale_cached_record_is_looked_up_once_more_and_found_at_its_new_place() {
 }
 
 #[test]
+fn pages_whose_deadline_has_passed_are_misses_and_their_destinations_are_free() {
+    let directory = Arc::new(TestDirectory::default());
+    let (owner, reader) = (producer("owner", &directory, 40), reader(&directory));
+    put(&owner, 0..40);
+    let places = places(&reader, 40);
+    assert_eq!(labels(&get(&reader, &places, 0..40, 20_000)), ["directory"; 40]);
+    // The records are cached and the owner is connected, so that only the READs are too late.
+    for _ in 0..100 {
+        assert_eq!(labels(&get(&reader, &places, 0..40, 0)), ["deadline"; 40]);
+        assert_eq!(places.free(), 40);
+    }
+    assert_eq!(labels(&get(&reader, &places, 0..40, 20_000)), ["cache"; 40]);
+    assert_eq!(reader.statistics().reading, 0);
+}
+
+#[test]
 fn a_restarted_owner_is_found_by_its_new_records() {
     let directory = Arc::new(TestDirectory::default());
     let reader = reader(&directory);

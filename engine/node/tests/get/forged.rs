@@ -52,6 +52,40 @@ fn each_kind_of_forged_record_is_a_miss_with_its_reason() {
 }
 
 #[test]
+fn each_kind_of_forged_record_is_a_miss_among_right_ones_of_the_same_owner() {
+    // Enough pages of one owner for a batch of READs of their own.
+    const KEYS: u64 = 40;
+    let directory = Arc::new(TestDirectory::default());
+    let (owner, reader) = (producer("owner", &directory, KEYS as u32), reader(&directory));
+    put(&owner, 0..KEYS);
+    let places = places(&reader, KEYS as usize);
+    for (what, forge, labelled) in FORGERIES {
+        for step in [7, 20, 39] {
+            let is_forged = move |number: u64| number % step == step - 1;
+            let forged: Vec<_> = (0..KEYS).filter(|&number| is_forged(number)).map(|n| key(n).0).collect();
+            directory.alter(move |tag, records| {
+                if forged.contains(&tag) {
+                    records.iter_mut().for_each(forge);
+                    // Slot 4 is beyond the pool of the other test, and not beyond this one.
+                    records.iter_mut().filter(|record| record.slot == 4).for_each(|record| record.slot = 40);
+                }
+            });
+            for found in ["directory", "cache"] {
+                let results = get(&reader, &places, 0..KEYS, 20_000);
+                for (number, label) in (0..).zip(labels(&results)) {
+                    let expected = if is_forged(number) { labelled } else { &[found][..] };
+                    assert_eq!([label], expected, "{what}, every {step}th: key {number}");
+                }
+            }
+            directory.honest();
+            reader.clear_cache();
+        }
+    }
+    assert_eq!(places.free() as u64, KEYS);
+    assert_eq!(reader.statistics().reading, 0);
+}
+
+#[test]
 fn the_record_of_another_key_is_no_answer() {
     let directory = Arc::new(TestDirectory::default());
     let (owner, reader) = (producer("owner", &directory, 4), reader(&directory));

@@ -7,3 +7,5 @@ mod forged;
 mod group;
 mod limits;
 mod load;
+mod look_ups;
+mod registering;

@@ -26,8 +26,9 @@ use crate::socket::{addresses_of, share_of_time};
 /// the connection, and none waits for the answer of another.
 ///
 /// The session ends once: then all questions without an answer, and all later ones, are
-/// [`AskError::Session`] at once. It does not connect again; make another client for that. Dropping
-/// it says goodbye, and does not block; in a child of a fork it does nothing.
+/// [`AskError::Session`] at once. It does not connect again; make another client for that.
+/// [`give_up`](Self::give_up) ends it while other threads still wait for answers. Dropping it says
+/// goodbye, and does not block; in a child of a fork it does nothing.
 pub struct ServiceClient {
     shared: Arc<Shared>,
     handle: Handle,
@@ -277,6 +278,19 @@ impl ServiceClient {
     #[must_use]
     pub fn ended(&self) -> Option<Arc<SessionError>> {
         self.shared.lock().ended.clone()
+    }
+
+    /// Ends the session for all threads that share it: each question without an answer, and each
+    /// later one, is [`AskError::Session`] at once, of [`Cause::Stopped`]. It is what a program does
+    /// with a producer that does not answer any more, so that no thread waits for it until its
+    /// deadline. Says goodbye, and does not block. Does nothing if the session has ended, or in a
+    /// child of a fork.
+    pub fn give_up(&self) {
+        if !self.owner.is_current() {
+            return;
+        }
+        self.shared.serve(|session| session.bye(ByeReason::Finished));
+        self.handle.notify(self.id);
     }
 
     /// Its connection, in the reactor that serves it.

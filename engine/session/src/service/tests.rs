@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use kvrail_host::reactor::Reactor;
 
 use super::*;
+use crate::error::Cause;
 use crate::key::{PeerKey, PeerKeys};
 use crate::lane::NoLanes;
 use crate::name::NodeName;
@@ -207,6 +208,31 @@ fn the_end_of_a_session_is_an_error_for_all_who_wait_at_once() {
     // A server that has stopped is not reached.
     let (handle, address) = (rig.reactor.handle(), rig.server.local_addr().into());
     ServiceClient::connect(&handle, &address, &keys(), name("asker"), soon()).unwrap_err();
+}
+
+#[test]
+fn a_client_that_is_given_up_wakes_all_who_wait_for_a_server_that_does_not_answer() {
+    let rig = Rig::new();
+    let client = rig.client();
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| client.call(GATED, &[], soon()))).collect();
+        // The gate is shut, so that none of them gets an answer: only giving up ends their wait.
+        client.give_up();
+        for thread in waiting {
+            let error = thread.join().unwrap().unwrap_err();
+            let AskError::Session(why) = &error else { panic!("{error}") };
+            assert!(matches!(why.cause, Cause::Stopped), "{error}");
+        }
+    });
+    assert!(matches!(client.call(ECHO, &[], soon()), Err(AskError::Session(_))));
+    // Twice is as good as once.
+    client.give_up();
+    rig.gate.open();
+    let limit = soon();
+    while rig.server.sessions() > 0 {
+        assert!(Instant::now() < limit, "the server was told goodbye");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kvrail::session::{AskError, Epoch};
+use kvrail::session::service::MAX_UNANSWERED;
+use kvrail::session::{AskError, Cause, Epoch};
 use kvrail_core::table::KeyTag;
 use kvrail_host::reactor::Reactor;
 
 use super::config::{EmbeddedConfig, EmbeddedError};
 use super::keeper::{GOODBYE, Keeper};
-use super::state::{Shared, Target};
+use super::state::{NO_ANSWER, Shared, Target};
 use super::wire::{
     self, DIRECTORY_SERVICE, FormatError, FoundPlaces, Lease, MAX_EPOCHS, MAX_KEYS, MAX_RECORDS,
 };
@@ -66,6 +67,12 @@ impl EmbeddedDirectory {
             }
             AskError::Refused(refusal) => {
                 DirectoryError::Refused { directory, why: refusal.to_string().into() }
+            }
+            // The shard is well, as far as is known: it is asked for too much at a time.
+            AskError::TooMany => DirectoryError::Busy { directory, limit: MAX_UNANSWERED },
+            // This side has ended the session (`State::lose`).
+            AskError::Session(error) if matches!(error.cause, Cause::Stopped) => {
+                DirectoryError::Unreachable { directory, why: NO_ANSWER.into() }
             }
             other => {
                 self.shared.suspect(target);
@@ -164,6 +171,25 @@ impl EmbeddedDirectory {
         Ok(())
     }
 
+    /// Does `call` at the shard that is looked up at. If that dies or says nothing, does it at the
+    /// one after it, for which half of the time is left.
+    fn at_one(
+        &self,
+        deadline: Instant,
+        mut call: impl FnMut(&Target, Instant) -> Result<(), DirectoryError>,
+    ) -> Result<(), DirectoryError> {
+        let (first, second) = self.shared.first_two(deadline)?;
+        let patience = if second.is_some() { half_way(deadline) } else { deadline };
+        let Err(error) = call(&first, patience) else { return Ok(()) };
+        let next = match (&error, second) {
+            (DirectoryError::Unreachable { .. } | DirectoryError::Deadline { .. }, Some(second)) => second,
+            // Whichever is reached by now: the keeper has given the first up.
+            (DirectoryError::Unreachable { .. }, None) => self.shared.first(deadline).map_err(|_| error)?,
+            _ => return Err(error),
+        };
+        call(&next, deadline)
+    }
+
     /// Does `call` at all shards: at that which is looked up at, whose result counts, and at the
     /// standby, which is not waited for as long.
     fn at_all(
@@ -184,31 +210,27 @@ impl EmbeddedDirectory {
     }
 }
 
+/// The moment in the middle of the time that is left until `deadline`.
+fn half_way(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / 2
+}
+
 impl Directory for EmbeddedDirectory {
     fn look_up(&self, tags: &[KeyTag], deadline: Instant, found: &mut Found) {
         found.reset(tags.len());
         if tags.is_empty() {
             return;
         }
-        let (mut done, mut last) = (0, None);
-        // A shard that dies with questions under way is followed by the standby.
-        for _ in 0..2 {
-            let target = match self.shared.first(deadline) {
-                Ok(target) => target,
-                Err(error) => return found.not_answered(done..tags.len(), last.unwrap_or(error)),
-            };
-            match self.look_up_at(&target, tags, (done, deadline), found) {
-                Ok(()) => return,
-                Err((answered, error)) => {
-                    let died = matches!(error, DirectoryError::Unreachable { .. });
-                    (done, last) = (answered, Some(error));
-                    if !died {
-                        break;
-                    }
-                }
-            }
-        }
-        if let Some(error) = last {
+        let mut done = 0;
+        let result = self.at_one(deadline, |target, deadline| {
+            let looked_up = self.look_up_at(target, tags, (done, deadline), found);
+            looked_up.map_err(|(answered, error)| {
+                done = answered;
+                error
+            })
+        });
+        if let Err(error) = result {
             found.not_answered(done..tags.len(), error);
         }
     }
@@ -218,11 +240,13 @@ impl Directory for EmbeddedDirectory {
         if epochs.is_empty() {
             return Ok(owners);
         }
-        let target = self.shared.first(deadline)?;
-        self.ask(&target, (epochs, MAX_EPOCHS), deadline, wire::owners, |_, epochs, answer| {
-            let found = wire::found_owners(epochs, answer)?;
-            owners.extend(found.into_iter().map(|lease| lease.map(|lease| lease.owner)));
-            Ok(())
+        self.at_one(deadline, |target, deadline| {
+            owners.clear();
+            self.ask(target, (epochs, MAX_EPOCHS), deadline, wire::owners, |_, epochs, answer| {
+                let found = wire::found_owners(epochs, answer)?;
+                owners.extend(found.into_iter().map(|lease| lease.map(|lease| lease.owner)));
+                Ok(())
+            })
         })?;
         Ok(owners)
     }

@@ -10,6 +10,8 @@ use crate::directory::DirectoryError;
 
 /// How many shards are kept: the one that is looked up at, and a standby.
 pub(super) const TARGETS: usize = 2;
+/// Why a shard is given up that does not say in time that it lives.
+pub(super) const NO_ANSWER: &str = "it did not answer, and was given up";
 /// How long a candidate that was not reached is left alone, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -97,12 +99,19 @@ impl Shared {
 
     /// The shard to look up at.
     pub(super) fn first(&self, deadline: Instant) -> Result<Target, DirectoryError> {
+        self.first_two(deadline).map(|(first, _)| first)
+    }
+
+    /// The shard to look up at, and the one that is asked when this does not answer: another one
+    /// that has been reached for a lease, so that it has the owners' records.
+    pub(super) fn first_two(&self, deadline: Instant) -> Result<(Target, Option<Target>), DirectoryError> {
         let now = Instant::now();
         let state = self.reached(deadline, |_| true)?;
-        let settled = |target: &&Target| target.since + self.settle <= now;
+        let mut settled = state.targets.iter().filter(|target| target.since + self.settle <= now);
         // A list of reached shards is not empty.
-        let first = state.targets.iter().find(settled).or_else(|| state.targets.first()).cloned();
-        first.ok_or_else(|| state.back_off(now))
+        let first = settled.next().or_else(|| state.targets.first()).cloned();
+        let second = settled.next().cloned();
+        first.map(|first| (first, second)).ok_or_else(|| state.back_off(now))
     }
 
     /// The shards to announce to, that which is looked up at first. Waits for the first round of
@@ -191,14 +200,16 @@ impl State {
         place.error = error;
     }
 
-    /// The session with a shard has ended, or the shard does not answer.
+    /// The session with a shard has ended, or the shard does not answer: then it is given up for
+    /// all threads that wait for it.
     pub(super) fn lose(&mut self, lost: &Target) {
         let before = self.targets.len();
         self.targets.retain(|target| !Arc::ptr_eq(&target.client, &lost.client));
         if self.targets.len() < before {
-            let why = lost.client.ended().map_or_else(|| "it does not answer".into(), |why| why.to_string());
+            let why = lost.client.ended().map_or_else(|| NO_ANSWER.into(), |why| why.to_string());
             tracing::warn!(shard = %lost.address, why, "a shard of the directory is lost");
             self.leave_alone(lost.candidate, why.into());
+            lost.client.give_up();
         }
     }
 

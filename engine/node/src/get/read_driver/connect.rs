@@ -25,21 +25,14 @@ impl<T: ReaderTransport> ReadDriver<T> {
         let Some(owner) = self.owners.number_of(epoch) else {
             return self.requests.missed(at, unreachable("the reader knows too many owners"), now);
         };
-        match &self.owners.get(owner).connection {
-            Connection::Waiting(until, why) if now < *until => {
-                let why = Arc::clone(why);
-                return self.requests.missed(at, GetMiss::Unreachable { owner: epoch, why }, now);
-            }
-            Connection::Restarted(found) => {
-                let found = *found;
-                return self.requests.missed(at, GetMiss::Restarted { owner: epoch, found }, now);
-            }
-            Connection::None | Connection::Waiting(..) => {
-                if let Err(why) = self.begin_connect(owner, now) {
-                    return self.requests.missed(at, GetMiss::Unreachable { owner: epoch, why }, now);
-                }
-            }
-            Connection::WantsPlace | Connection::Connecting | Connection::Connected(_) => {}
+        if let Some(why) = self.left_alone(owner, now) {
+            return self.requests.missed(at, why, now);
+        }
+        let entry = self.owners.get(owner);
+        if matches!(entry.connection, Connection::None | Connection::Waiting(..) | Connection::Restarted(..))
+            && let Err(why) = self.begin_connect(owner, now)
+        {
+            return self.requests.missed(at, GetMiss::Unreachable { owner: epoch, why }, now);
         }
         let Some(request) = self.requests.active.get_mut(at.request) else { return };
         let page = &mut request.pages[at.page as usize];
@@ -50,15 +43,35 @@ impl<T: ReaderTransport> ReadDriver<T> {
         self.owners.get(owner).waiting.push(at);
     }
 
+    /// Why an owner is not connected to for now, if it was not found at its address a moment ago. An
+    /// owner of which the directory says another address since is tried there at once.
+    fn left_alone(&mut self, owner: u32, now: Time) -> Option<GetMiss> {
+        let entry = self.owners.get(owner);
+        let (until, why) = match &entry.connection {
+            Connection::Waiting(until, why) => {
+                (*until, GetMiss::Unreachable { owner: entry.epoch, why: Arc::clone(why) })
+            }
+            Connection::Restarted(until, found) => {
+                (*until, GetMiss::Restarted { owner: entry.epoch, found: *found })
+            }
+            _ => return None,
+        };
+        let said = self.shared.owners.get(entry.epoch);
+        let elsewhere = said.is_some_and(|said| entry.tried.as_ref() != Some(&said.owner.address));
+        (now < until && !elsewhere).then_some(why)
+    }
+
     /// Begins to connect to an owner. If there is no place for it, it waits for one.
     fn begin_connect(&mut self, owner: u32, now: Time) -> Result<(), Arc<str>> {
         let entry = self.owners.get(owner);
-        let known = entry.known.take().or_else(|| self.shared.owners.get(entry.epoch));
+        // What the directory said last comes first.
+        let known = self.shared.owners.get(entry.epoch).or_else(|| entry.known.take());
         let Some(known) = known else {
             return Err("the directory does not know its address".into());
         };
         let address = known.owner.address.clone();
         entry.known = Some(known);
+        entry.tried = Some(address.clone());
         let begun = self.reader.begin_connect(&address, self.shared.keys.clone(), &self.shared.layouts);
         match begun {
             Ok(connecting) => {
@@ -182,7 +195,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
         // The records of the wanted owner are of no use any more. The one that is there may be
         // wanted soon, by records of its own.
         tracing::debug!(?wanted, ?found, "an owner was restarted");
-        self.owners.get(owner).connection = Connection::Restarted(found);
+        self.owners.get(owner).restarted(found, now);
         self.shared.owners.forget(wanted);
         self.fail_waiting(owner, &GetMiss::Restarted { owner: wanted, found }, now);
         let known = self.owners.get(owner).known.take();

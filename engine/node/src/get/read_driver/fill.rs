@@ -26,6 +26,10 @@ impl<T: ReaderTransport> ReadDriver<T> {
     pub(super) fn fill(&mut self, now: Time) -> bool {
         let mut sent = false;
         while !self.requests.ready.is_empty() && self.flights.room() >= ROOM {
+            if self.send_row(now) {
+                sent = true;
+                continue;
+            }
             let one_owner = self.gather(now);
             let mut window = std::mem::take(&mut self.window);
             if !one_owner {
@@ -165,6 +169,11 @@ impl<T: ReaderTransport> ReadDriver<T> {
                 Err(rejected) => self.rejected(number, rejected),
             }
         }
+        self.settle_refused(now);
+    }
+
+    /// Settles the pages of a batch that was not sent.
+    pub(super) fn settle_refused(&mut self, now: Time) {
         while let Some((at, why)) = self.refused.pop() {
             self.requests.missed(at, why, now);
         }
@@ -172,11 +181,15 @@ impl<T: ReaderTransport> ReadDriver<T> {
 
     /// A batch was refused as a whole: its slots go back, and its pages to the next owner.
     #[cold]
-    fn rejected(&mut self, number: u32, mut rejected: kvrail_core::engine::Rejected<'static>) {
+    pub(super) fn rejected(&mut self, number: u32, mut rejected: kvrail_core::engine::Rejected<'static>) {
         for slot in rejected.batch.clear() {
             self.memory.put(slot);
         }
-        let pages = std::mem::take(&mut self.flights.get(number).pages);
+        let flight = self.flights.get(number);
+        let mut pages = std::mem::take(&mut flight.pages);
+        if let Some(row) = flight.row {
+            pages.extend((0..row.pages as usize).map(|place| (row.page(place), row.owner)));
+        }
         self.flights.end(number);
         for (at, owner) in pages {
             let entry = self.owners.get(owner);
@@ -192,7 +205,11 @@ impl<T: ReaderTransport> ReadDriver<T> {
 
 /// The page that a record names, to be read with its entry; without it for tests.
 #[inline]
-fn located(pool: &OwnerPool, record: &Record, unvalidated: bool) -> Result<RemotePage, BlockError> {
+pub(super) fn located(
+    pool: &OwnerPool,
+    record: &Record,
+    unvalidated: bool,
+) -> Result<RemotePage, BlockError> {
     if unvalidated { pool.pool.unvalidated(record.slot) } else { pool.pool.page(record.location()) }
 }
 
@@ -200,8 +217,20 @@ fn located(pool: &OwnerPool, record: &Record, unvalidated: bool) -> Result<Remot
 /// parts. A cached record has one more try, after the directory was asked.
 #[inline]
 fn give_up(page: &Wanted, now: Time, deadline: Time) -> Time {
-    let again = page.found == FoundIn::Cache && !page.looked_up;
-    match page.behind - page.next + u32::from(again) {
+    share(tries(page), now, deadline)
+}
+
+/// How many tries of a page are left.
+#[inline]
+pub(super) const fn tries(page: &Wanted) -> u32 {
+    let again = matches!(page.found, FoundIn::Cache) && !page.looked_up;
+    page.behind - page.next + again as u32
+}
+
+/// The end of the first of so many tries.
+#[inline]
+pub(super) fn share(tries: u32, now: Time, deadline: Time) -> Time {
+    match tries {
         0 | 1 => deadline,
         2 => now + Nanos(deadline.since(now).0 / 2),
         tries => now + Nanos(deadline.since(now).0 / u64::from(tries)),

@@ -2,13 +2,15 @@
 
 use kvrail::Ticket;
 
-use super::requests::PageAt;
+use super::requests::{PageAt, Row};
 use crate::get::destination::Destination;
 
 /// A batch of READs under way.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     pub(super) ticket: Option<Ticket>,
+    /// Its pages, if they are a row: then `pages` is empty.
+    pub(super) row: Option<Row>,
     /// Its pages, each with the place of its owner.
     pub(super) pages: Vec<(PageAt, u32)>,
     /// Destinations of pages whose requests have left. They are given back with the batch.
@@ -54,6 +56,7 @@ impl Flights {
     pub(super) fn end(&mut self, number: u32) {
         let flight = &mut self.flights[number as usize];
         flight.ticket = None;
+        flight.row = None;
         flight.pages.clear();
         flight.late.clear();
         self.free.push(number);

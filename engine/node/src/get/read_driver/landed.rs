@@ -1,11 +1,13 @@
 //! Batches that are done, and pages that are given up.
 
 use kvrail::{PageError, ReaderTransport, Slot};
+use kvrail_core::batch::{Done, DonePage};
 use kvrail_core::time::Time;
 
 use super::ReadDriver;
 use super::fill::reason;
-use super::requests::PageAt;
+use super::memory::Registered;
+use super::requests::{PageAt, Row};
 use crate::get::counters::add;
 use crate::get::request::Progress;
 use crate::miss::GetMiss;
@@ -23,6 +25,12 @@ impl<T: ReaderTransport> ReadDriver<T> {
         }
         while let Some(mut done) = self.reader.next_done() {
             let number = done.tag() as u32;
+            some = true;
+            if let Some(row) = self.flights.get(number).row {
+                self.row_landed(row, &mut done, now);
+                self.flights.end(number);
+                continue;
+            }
             // The pages are taken out while they are settled.
             let pages = std::mem::take(&mut self.flights.get(number).pages);
             for page in done.pages() {
@@ -31,13 +39,48 @@ impl<T: ReaderTransport> ReadDriver<T> {
             }
             self.flights.get(number).pages = pages;
             self.flights.end(number);
-            some = true;
         }
         // The timers of requests do the same, and more.
         while self.reader.next_overdue().is_some() {
             some = true;
         }
         some
+    }
+
+    /// The pages of a row have their results, and nothing writes into their slots any more.
+    fn row_landed(&mut self, row: Row, done: &mut Done<'static>, now: Time) {
+        let Self { requests, memory, failures, owners, shared, .. } = self;
+        // `None` if the request has left: then nobody waits for its pages.
+        let mut request = requests.active.get_mut(row.request);
+        let (mut registered, mut arrived, mut all_bytes) = (None::<&mut Registered>, 0, 0);
+        for DonePage { index, slot, result, .. } in done.pages() {
+            let bytes = slot.len() as u64;
+            if !registered.as_ref().is_some_and(|registered| registered.has(&slot)) {
+                registered = memory.of_slot(&slot);
+            }
+            if let Some(registered) = &mut registered {
+                registered.put(slot);
+            }
+            if let Err(error) = result {
+                failures.push((index, error));
+                continue;
+            }
+            arrived += 1;
+            all_bytes += bytes;
+            if let Some(request) = &mut request {
+                request.hit(row.first as usize + index, bytes, &shared.cache, now);
+            }
+        }
+        if request.is_some_and(|request| request.unsettled == 0) {
+            requests.complete(row.request);
+        }
+        let missed = failures.len() as u32;
+        let entry = owners.get(row.owner);
+        entry.in_flight -= arrived + missed;
+        entry.count_row(arrived.into(), all_bytes, missed.into());
+        while let Some((place, error)) = self.failures.pop() {
+            self.failed(row.page(place), error, now);
+        }
     }
 
     /// A page has its result, and nothing writes into its slot any more.
@@ -49,7 +92,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
         entry.in_flight -= 1;
         entry.count(result.is_ok().then_some(bytes));
         match result {
-            Ok(()) => self.requests.hit(at, now),
+            Ok(()) => self.requests.hit(at, bytes, now),
             Err(error) => self.failed(at, error, now),
         }
     }

@@ -7,14 +7,44 @@ use kvrail::{Reader, ReaderTransport, Slot, Slots};
 use kvrail_core::memory::RegionError;
 
 use crate::get::destination::{Destination, Registration};
+use crate::get::link::Release;
 
 /// The slots of one registration.
-struct Registered {
+pub(super) struct Registered {
     home: Arc<Registration>,
     /// Of each place the slot, while no batch has it.
     places: Vec<Option<Slot>>,
     slots: Slots,
-    layout: u32,
+    /// The number of their layout.
+    pub(super) layout: u32,
+}
+
+impl Registered {
+    /// Whether it is the registration of this destination.
+    #[inline]
+    pub(super) fn is_of(&self, destination: &Destination) -> bool {
+        std::ptr::eq(&raw const *self.home, destination.home())
+    }
+
+    /// Takes the slot of one of its destinations.
+    #[inline]
+    pub(super) fn take(&mut self, destination: &Destination) -> Option<Slot> {
+        self.places.get_mut(destination.index() as usize)?.take()
+    }
+
+    /// Whether a slot is one of its.
+    #[inline]
+    pub(super) fn has(&self, slot: &Slot) -> bool {
+        self.slots.region() == slot.region()
+    }
+
+    /// Puts one of its slots back.
+    #[inline]
+    pub(super) fn put(&mut self, slot: Slot) {
+        if let Some(place) = self.places.get_mut(slot.index()) {
+            *place = Some(slot);
+        }
+    }
 }
 
 /// The slots of all registrations, by the reader's numbers of their regions.
@@ -57,16 +87,17 @@ impl Memory {
         Ok(())
     }
 
-    /// Releases the memory of a registration, of which no place is in use. Returns whether it is
-    /// released.
+    /// Releases the memory of a registration, of which no place is in use.
     pub(super) fn unregister<T: ReaderTransport>(
         &mut self,
         reader: &mut Reader<T>,
         home: &Registration,
-    ) -> bool {
-        let Some(region) = self.of_home.get_mut(home.number as usize) else { return false };
-        let Some(place) = self.regions.get_mut(*region as usize) else { return false };
-        let Some(Registered { home, places, mut slots, layout }) = place.take() else { return false };
+    ) -> Release {
+        let Some(region) = self.of_home.get_mut(home.number as usize) else { return Release::NotHere };
+        let Some(place) = self.regions.get_mut(*region as usize) else { return Release::NotHere };
+        let Some(Registered { home, places, mut slots, layout }) = place.take() else {
+            return Release::NotHere;
+        };
         let (missing, places): (Vec<_>, Vec<_>) = places.into_iter().partition(Option::is_none);
         for slot in places.into_iter().flatten() {
             // They are this region's.
@@ -74,28 +105,41 @@ impl Memory {
         }
         if missing.is_empty() {
             *region = NOT_HERE;
-            return reader.unregister(slots).is_ok();
+            return match reader.unregister(slots) {
+                Ok(_) => Release::Released,
+                Err(_) => Release::SlotLost,
+            };
         }
-        // A slot was lost with a device that failed: the memory stays registered for ever.
         *place = Some(Registered { home, places: Vec::new(), slots, layout });
-        false
+        Release::SlotLost
+    }
+
+    /// The slots of a destination's registration.
+    #[inline]
+    pub(super) fn of(&mut self, destination: &Destination) -> Option<&mut Registered> {
+        let region = *self.of_home.get(destination.home().number as usize)?;
+        self.regions.get_mut(region as usize)?.as_mut()
+    }
+
+    /// The slots among which a slot is.
+    #[inline]
+    pub(super) fn of_slot(&mut self, slot: &Slot) -> Option<&mut Registered> {
+        self.regions.get_mut(slot.region().index())?.as_mut()
     }
 
     /// Takes the slot of a destination, and the number of its layout.
     #[inline]
     pub(super) fn take(&mut self, destination: &Destination) -> Option<(Slot, u32)> {
-        let region = *self.of_home.get(destination.home().number as usize)?;
-        let registered = self.regions.get_mut(region as usize)?.as_mut()?;
-        let slot = registered.places.get_mut(destination.index() as usize)?.take()?;
+        let registered = self.of(destination)?;
+        let slot = registered.take(destination)?;
         Some((slot, registered.layout))
     }
 
     /// Puts a slot back that no batch has any more.
     #[inline]
     pub(super) fn put(&mut self, slot: Slot) {
-        let registered = self.regions.get_mut(slot.region().index()).and_then(Option::as_mut);
-        if let Some(place) = registered.and_then(|registered| registered.places.get_mut(slot.index())) {
-            *place = Some(slot);
+        if let Some(registered) = self.of_slot(&slot) {
+            registered.put(slot);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | the turn of a driver, its sleep, its end |
 //! | `requests.rs` | requests in work, and how their pages are settled |
-//! | `fill.rs` | pages to batches |
+//! | `fill.rs`, `row.rs` | pages to batches |
 //! | `landed.rs` | batches that are done, pages that are given up |
 //! | `flights.rs` | the batches under way |
 //! | `owner_table.rs`, `connect.rs` | owners, and connecting to them on demand |
@@ -17,6 +17,7 @@ mod landed;
 mod memory;
 mod owner_table;
 mod requests;
+mod row;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvrail::session::Epoch;
-use kvrail::{MAX_BATCHES, Reader, ReaderTransport};
+use kvrail::{MAX_BATCHES, PageError, Reader, ReaderTransport};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_host::clock;
 use rustix::event::Timespec;
@@ -65,10 +66,11 @@ pub struct ReadDriver<T: ReaderTransport> {
     owners: OwnerTable,
     flights: Flights,
     memory: Memory,
-    /// Pages that go into the next batches. It keeps its memory, as the next two do.
+    /// Pages that go into the next batches. It keeps its memory, as the next three do.
     window: Vec<Placed>,
     unconnected: Vec<(PageAt, Epoch)>,
     refused: Vec<(PageAt, GetMiss)>,
+    failures: Vec<(usize, PageError)>,
     /// When owners that want a place for a peer ask again.
     ask_again: Time,
     /// Over the reader's descriptor and that of the link.
@@ -99,6 +101,7 @@ impl<T: ReaderTransport<Provider: AsFd>> ReadDriver<T> {
             window: Vec::with_capacity(pages),
             unconnected: Vec::new(),
             refused: Vec::new(),
+            failures: Vec::new(),
             ask_again: Time::ZERO,
             epoll,
             asleep: false,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kvrail::session::{Epoch, PoolId};
-use kvrail::{BlockError, ConnectError, Connecting, PageLayout, Peer, PeerPool};
+use kvrail::{Address, BlockError, ConnectError, Connecting, PageLayout, Peer, PeerPool};
 use kvrail_core::id::PeerId;
 use kvrail_core::time::{Nanos, Time};
 
@@ -34,8 +34,10 @@ pub(super) enum Connection {
     Connected(Peer),
     /// It could not be made. It is not tried again before this time.
     Waiting(Time, Arc<str>),
-    /// The owner is no more: another one is at its address.
-    Restarted(Epoch),
+    /// The owner was not where it was said to be: another one is there. It was started again, or
+    /// the address is wrong, so it is looked for again after this time, or as soon as the directory
+    /// says another address.
+    Restarted(Time, Epoch),
 }
 
 /// A pool of an owner that can be read.
@@ -60,6 +62,8 @@ pub(super) struct OwnerEntry {
     pub(super) in_flight: u32,
     pub(super) last_used: Time,
     failures: u32,
+    /// Where it was looked for last.
+    pub(super) tried: Option<Address>,
     /// The peer, as events name it.
     peer: Option<PeerId>,
     /// Its row in the node's metrics, while it is connected, and what is to be added there.
@@ -78,6 +82,7 @@ impl OwnerEntry {
             in_flight: 0,
             last_used: Time::ZERO,
             failures: 0,
+            tried: None,
             peer: None,
             metrics: None,
             counts: PeerCounts::default(),
@@ -94,6 +99,14 @@ impl OwnerEntry {
             }
             None => self.counts.misses += 1,
         }
+    }
+
+    /// Counts pages of the owner that have arrived, and those that are misses.
+    #[inline]
+    pub(super) fn count_row(&mut self, arrived: u64, bytes: u64, misses: u64) {
+        self.counts.pages += arrived;
+        self.counts.bytes += bytes;
+        self.counts.misses += misses;
     }
 
     fn flush_counts(&mut self) {
@@ -165,11 +178,21 @@ impl OwnerEntry {
         Some(peer)
     }
 
-    /// The connection could not be made.
-    pub(super) fn not_reached(&mut self, why: Arc<str>, now: Time) {
+    /// Another owner is at the address.
+    pub(super) fn restarted(&mut self, found: Epoch, now: Time) {
+        self.connection = Connection::Restarted(self.back_off(now), found);
+    }
+
+    /// When a connection is tried again after one more failure.
+    fn back_off(&mut self, now: Time) -> Time {
         let wait = Nanos((FIRST_WAIT.0 << self.failures.min(16)).min(LONGEST_WAIT.0));
         self.failures = self.failures.saturating_add(1);
-        let until = now + wait;
+        now + wait
+    }
+
+    /// The connection could not be made.
+    pub(super) fn not_reached(&mut self, why: Arc<str>, now: Time) {
+        let until = self.back_off(now);
         if let Some(known) = &self.known {
             known.unreachable(until);
         }
@@ -257,7 +280,7 @@ impl OwnerTable {
             let entry = &entries[number as usize];
             let idle = matches!(
                 entry.connection,
-                Connection::None | Connection::Waiting(..) | Connection::Restarted(_)
+                Connection::None | Connection::Waiting(..) | Connection::Restarted(..)
             );
             let keep = !idle || entry.in_flight > 0 || !entry.waiting.is_empty() || wanting.contains(&number);
             if !keep {

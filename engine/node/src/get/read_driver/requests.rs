@@ -9,7 +9,7 @@ use slotmap::{DefaultKey, SlotMap};
 use crate::get::link::DriverLink;
 use crate::get::request::{Progress, Request, Route};
 use crate::get::shared::Shared;
-use crate::miss::{FoundIn, GetMiss};
+use crate::miss::GetMiss;
 
 /// A page of a request that the driver works on, or worked on: the name of a request that has left
 /// is never used again.
@@ -32,6 +32,22 @@ pub(super) struct Run {
     pub(super) request: DefaultKey,
     pub(super) first: u32,
     pub(super) behind: u32,
+}
+
+/// Consecutive pages of a request that were sent as a batch of their own, to one owner.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) request: DefaultKey,
+    pub(super) first: u32,
+    pub(super) pages: u32,
+    pub(super) owner: u32,
+}
+
+impl Row {
+    /// The page at place `place` of the row.
+    pub(super) const fn page(&self, place: usize) -> PageAt {
+        PageAt { request: self.request, page: self.first + place as u32 }
+    }
 }
 
 /// The requests, and the queue of pages to be read, in the order in which they came.
@@ -63,14 +79,9 @@ impl Requests {
     /// Settles a page of which nothing writes any more: it is in its destination. Does nothing if
     /// its request has left.
     #[inline]
-    pub(super) fn hit(&mut self, at: PageAt, now: Time) {
+    pub(super) fn hit(&mut self, at: PageAt, bytes: u64, now: Time) {
         let Some(request) = self.active.get_mut(at.request) else { return };
-        let page = &mut request.pages[at.page as usize];
-        page.progress = Progress::Hit(page.found);
-        if page.found == FoundIn::Directory {
-            self.shared.cache.insert(&request.records[page.next as usize], now);
-        }
-        request.unsettled -= 1;
+        request.hit(at.page as usize, bytes, &self.shared.cache, now);
         if request.unsettled == 0 {
             self.complete(at.request);
         }
