@@ -195,7 +195,7 @@ static void two_nodes(void) {
     kvrail_node_stats stats = {.struct_bytes = sizeof stats};
     OK(kvrail_node_query(owner, &stats));
     CHECK(stats.slots == SLOTS && stats.pages == 6 && stats.puts == 7 && stats.removed == 1);
-    CHECK(stats.hits_own_pool == 2 && stats.put_bytes == 7 * PAGE && stats.connected_readers == 1);
+    CHECK(stats.hits_own_pool == 2 && stats.put_bytes == 7 * PAGE && stats.connected_readers >= 1);
     OK(kvrail_node_query(reader, &stats));
     CHECK(stats.hits_cache + stats.hits_directory >= 5 + 1 + 3 + 1 && stats.misses == 3);
     CHECK(stats.misses_by_reason[0] + stats.misses_by_reason[6] == 3);
@@ -275,7 +275,7 @@ static void misuse(void) {
     kvrail_node *node = NULL;
     EXPECT(KVRAIL_ERROR_KEY, kvrail_node_start(&config, &node));
     config.tag_secret_hex = "no";
-    EXPECT(4120, kvrail_node_start(&config, &node) == KVRAIL_OK ? 0 : 4120);
+    CHECK(kvrail_node_start(&config, &node) != KVRAIL_OK); /* no 64 digits */
     config.tag_secret_hex = SECRET;
     EXPECT(KVRAIL_ERROR_NULL, kvrail_node_start(&config, NULL));
     config.directory = "yellow pages";
@@ -304,9 +304,9 @@ static void misuse(void) {
     OK(kvrail_node_space(node, opaque, "m", NULL, &other_space));
     EXPECT(KVRAIL_ERROR_NULL, kvrail_node_space(node, pages, NULL, NULL, &space));
     EXPECT(KVRAIL_ERROR_HANDLE, kvrail_node_space((kvrail_node *)&config, pages, "m", NULL, &space));
-    uint32_t places = register_memory(node, &engine), none;
-    EXPECT(7230, kvrail_node_register(node, opaque, &(kvrail_destination){.address = engine.k[0], .bytes = PAGE}, 1, -1,
-                                      &none, &none + 0));
+    uint32_t places = register_memory(node, &engine), none, none_count;
+    kvrail_destination to = {.address = engine.k[0], .bytes = PAGE};
+    EXPECT(7230, kvrail_node_register(node, opaque, &to, 1, -1, &none, &none_count));
     kvrail_page_keys keys = keys_of(0, 1);
     EXPECT(KVRAIL_ERROR_SPACE, kvrail_node_get(node, 77, &keys, places, &index, SECOND, statuses, &got));
     EXPECT(KVRAIL_ERROR_PLACES, kvrail_node_get(node, space, &keys, 77, &index, SECOND, statuses, &got));
