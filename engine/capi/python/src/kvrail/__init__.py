@@ -16,12 +16,26 @@ from ._library import status_meaning, status_name
 from .errors import Error, PlaceBusyError, StillReadingError, UnderwayError, UsageError
 from .layout import Layout
 from .memory import Memory
-from .node import EnginePool, EngineRegion, Found, Get, Got, Node, Places, Pool, PutResult, Space, Statistics
+from .node import (
+    PUT_UNDERWAY,
+    EnginePool,
+    EngineRegion,
+    Found,
+    Get,
+    Got,
+    Node,
+    Places,
+    Pool,
+    PutResult,
+    Space,
+    Statistics,
+)
 
 __version__ = "0.1.0"
 library_version: str = _lib.kvrail_version().decode()
 
 __all__ = [
+    "PUT_UNDERWAY",
     "EnginePool",
     "EngineRegion",
     "Error",

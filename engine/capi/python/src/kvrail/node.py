@@ -17,6 +17,8 @@ from .layout import Layout
 from .memory import Memory
 
 NO_CACHE = (1 << 64) - 1
+# A status of a put: another thread is storing the page.
+PUT_UNDERWAY = 8058
 # Memory into which hardware may still write after its node was closed. It must stay.
 _leaked: list[object] = []
 
