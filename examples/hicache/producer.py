@@ -1,6 +1,6 @@
 """A node that has pages which the tests get: a process of its own, to be killed and stopped.
 
-Its standard input is a line of JSON that describes it; it prints a line when its pages are there. After
+Its standard input is a line of JSON that describes it; it prints a line with its address when its pages are there. After
 a line "churn" it clears its pool and stores the pages again, over and over.
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
         pages = [page_bytes(key, layout.page_bytes) for key in keys]
         space.put_batch(encoded, pages)
         node.flush(10)
-        print("ready", flush=True)
+        print("ready", node.address, flush=True)
         if sys.stdin.readline().strip() == "churn":
             order = 0
             while not select.select([sys.stdin], [], [], 0)[0]:

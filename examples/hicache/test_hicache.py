@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from engine import KEY, LAYOUTS, SECRET, TOKENS, Engine
 from producer import page_bytes
 
@@ -110,9 +111,9 @@ def test_options_that_cannot_be_are_refused_when_it_is_attached() -> None:
 class Producer:
     """The process of producer.py, which has the pages of a prompt."""
 
-    def __init__(self, engine: Engine, keys: list[str]) -> None:
+    def __init__(self, engine: Engine, keys: list[str], directory: str | None = None) -> None:
         storage = engine.backend
-        sizes = engine.host.get_page_buffer_meta(engine.host_tokens)[1]
+        sizes = engine.host.get_page_buffer_meta(torch.arange(TOKENS))[1]
         host = engine.host
         what = f"{type(host).__name__} {host.layout} {host.dtype} {TOKENS} tokens"
         self.length = sum(sizes)
@@ -122,15 +123,17 @@ class Producer:
             "slots": len(keys) + 3,
             "model": "org/model",
             "shape": storage._shape(),
-            "node": {"transport": "shm:1", "key": KEY, "tag_secret": SECRET, "directory": engine.directory},
+            "node": {"transport": "shm:1", "key": KEY, "tag_secret": SECRET},
         }
+        given["node"]["directory"] = directory or engine.directory
         program = Path(__file__).with_name("producer.py")
         self.process = subprocess.Popen(
             [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.tell(json.dumps(given))
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
+        ready, self.address = self.process.stdout.readline().split()
+        assert ready == "ready"
 
     def tell(self, line: str) -> None:
         assert self.process.stdin is not None
@@ -148,9 +151,6 @@ class Producer:
 @pytest.fixture
 def engine() -> Iterator[Engine]:
     engine = Engine("mha", "page_first", timeout=TIMEOUT)
-    import torch
-
-    engine.host_tokens = torch.arange(TOKENS)  # type: ignore[attr-defined]
     yield engine
     engine.close()
 
@@ -217,25 +217,38 @@ def test_a_producer_that_overwrites_its_pages_meanwhile(engine: Engine) -> None:
 
 
 def test_a_frozen_directory_answers_within_the_bound(engine: Engine) -> None:
-    """The directory is another process, which stops."""
+    """The directory is in another process, which stops, and goes on later."""
     prompt = tokens(30)
-    keeper = Producer(engine, engine.hashes(prompt))
+    keeper = Producer(engine, engine.hashes(prompt), directory="embedded")
     other = None
     try:
-        other = Engine("mha", "page_first", timeout=TIMEOUT, directory=engine.directory)
+        other = Engine("mha", "page_first", timeout=TIMEOUT, directory=f"embedded:{keeper.address}")
         assert other.prefetch(prompt)[:2] == (30, 30)
         keeper.signal(signal.SIGSTOP)
-        threads = [
-            threading.Thread(target=other.backend.batch_exists, args=([f"{number:064x}"] * 128,)) for number in range(3)
-        ]
+        absent = [[f"{number * 1000 + at:064x}" for at in range(128)] for number in range(3)]
+        answers: list[int] = []
+        ask = other.backend.batch_exists
+        threads = [threading.Thread(target=lambda keys=keys: answers.append(ask(keys))) for keys in absent]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(BOUND)
             assert not thread.is_alive()
-        assert within_bounds(other)
+        assert answers == [0, 0, 0] and within_bounds(other)
+        # A page that is stored meanwhile is found by its own node, whatever the directory does.
+        stored = other.back_up(tokens(5, first=70_000), told=False)
+        found, loaded, pages = other.prefetch(tokens(5, first=70_000))
+        assert (found, loaded) == (5, 5) and pages == stored
+        keeper.signal(signal.SIGCONT)
+        assert other.prefetch(prompt)[1:] == engine_pages(prompt, keeper, engine)
     finally:
         keeper.signal(signal.SIGCONT)
         keeper.close()
         if other is not None:
             other.close()
+
+
+def engine_pages(prompt: list[int], producer: Producer, engine: Engine) -> tuple[int, list[bytes]]:
+    """What a prefetch of all pages of the prompt gives."""
+    keys = engine.hashes(prompt)
+    return len(keys), [page_bytes(key, producer.length) for key in keys]

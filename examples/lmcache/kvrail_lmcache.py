@@ -7,7 +7,7 @@ LMCache makes of answers decides what this adapter answers:
 - A load that is never answered keeps its buffer for ever. So each batch has a deadline from the moment
   when it is submitted, and is answered by then, a chunk that is not there with False.
 - Loads and look-ups are answered with a flag for each key: without flags a load counts as all, and a
-  look-up as none. A store is all or nothing.
+  look-up as none. A look-up that says "failed" counts as none, too. A store is all or nothing.
 - A buffer whose load has failed is used again at once. So pages land in memory of this adapter and are
   copied into the buffer: hardware never writes into memory of LMCache's.
 """
@@ -76,7 +76,7 @@ class KvrailConnector:
         self.number = 0
         self.closed = False
         self.ended: deque[tuple[int, bool, str, list[bool] | None]] = deque()
-        self.jobs: queue.SimpleQueue[tuple[int, Callable[[float], Any], int, float] | None] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[tuple[int, Callable[[float], Any], int, bool, float] | None] = queue.SimpleQueue()
         self.threads = [
             threading.Thread(target=self._work, name=f"kvrail-lmcache-{at}", daemon=True) for at in range(workers)
         ]
@@ -95,7 +95,7 @@ class KvrailConnector:
         return self._submit(lambda until: self._set(keys, buffers), len(keys))
 
     def submit_batch_exists(self, keys: list[str]) -> int:
-        return self._submit(lambda until: self._exists(keys, until), len(keys))
+        return self._submit(lambda until: self._exists(keys, until), len(keys), look_up=True)
 
     def submit_batch_delete(self, keys: list[str]) -> int:
         return self._submit(lambda until: self._delete(keys), len(keys))
@@ -125,21 +125,22 @@ class KvrailConnector:
 
     # What the workers do.
 
-    def _submit(self, job: Callable[[float], Any], count: int) -> int:
+    def _submit(self, job: Callable[[float], Any], count: int, look_up: bool = False) -> int:
         with self.lock:
             self.number += 1
             number = self.number
-        self.jobs.put((number, job, count, time.monotonic() + self.timeout))
+        self.jobs.put((number, job, count, look_up, time.monotonic() + self.timeout))
         return number
 
     def _work(self) -> None:
         while (job := self.jobs.get()) is not None:
-            number, run, count, until = job
+            number, run, count, look_up, until = job
             try:
                 if self.closed or time.monotonic() >= until:
                     raise TimeoutError("the batch was not begun in time")
                 flags, why = run(until)
-                answer = (number, all(flags), why, flags)
+                # A look-up that has found some keys succeeded; LMCache takes a failed one for none.
+                answer = (number, look_up or all(flags), why, flags)
             except Exception as error:  # Whatever happened, the batch is answered.
                 logger.warning("kvrail: %s", error)
                 answer = (number, False, str(error), [False] * count)
