@@ -200,11 +200,7 @@ impl Open {
     }
 
     /// Writes the results of a batch, and keeps it.
-    pub(super) fn finish(
-        &self,
-        mut batch: GetBatch,
-        statuses: &mut [MaybeUninit<i32>],
-    ) -> kvrail_get_counts {
+    pub(super) fn finish(&self, mut batch: GetBatch, statuses: &mut [MaybeUninit<i32>]) -> kvrail_get_counts {
         let mut counts = kvrail_get_counts::default();
         let mut gap = false;
         for (page, place) in batch.take_pages().zip(statuses) {

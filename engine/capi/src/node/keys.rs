@@ -22,7 +22,11 @@ impl<'a> Keys<'a> {
     pub(crate) fn parse(caller: &Caller<'a>, keys: *const kvrail_page_keys) -> Result<Self, CapiError> {
         let kvrail_page_keys { bytes, byte_count, lengths, count } = caller.value("keys", keys)?;
         if count > MOST {
-            return Err(CapiError::Value { what: "keys.count", value: count as u64, allowed: "65,536 at most" });
+            return Err(CapiError::Value {
+                what: "keys.count",
+                value: count as u64,
+                allowed: "65,536 at most",
+            });
         }
         let bytes = caller.list("keys.bytes", bytes, byte_count)?;
         let (lengths, total) = if lengths.is_null() {

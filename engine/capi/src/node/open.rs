@@ -70,7 +70,8 @@ impl Open {
     ) -> Result<u32, CapiError> {
         let layout = Interned::page("layout", layout)?;
         let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
-        let same = |space: &Arc<Space>| space.layout == layout && space.model == model && space.shape == shape;
+        let same =
+            |space: &Arc<Space>| space.layout == layout && space.model == model && space.shape == shape;
         if let Some(known) = spaces.iter().position(same) {
             return Ok(known as u32);
         }
