@@ -163,6 +163,37 @@
 // The system refused a file descriptor.
 #define KVRAIL_ERROR_DESCRIPTOR 8043
 
+// The space of keys is none of this node's.
+#define KVRAIL_ERROR_SPACE 8050
+
+// The registered memory is none of this node's, or was released.
+#define KVRAIL_ERROR_PLACES 8051
+
+// The place is not there, or is not free: a get uses it, or hardware may still write into it.
+#define KVRAIL_ERROR_PLACE_BUSY 8052
+
+// The memory was registered for pages of another layout than those of the space.
+#define KVRAIL_ERROR_SPACE_LAYOUT 8053
+
+// The node has no pool of its own for pages of the layout.
+#define KVRAIL_ERROR_NO_OWN_POOL 8054
+
+// The get is still under way.
+#define KVRAIL_ERROR_UNDERWAY 8055
+
+// No get that was begun has this ticket, or its results were taken.
+#define KVRAIL_ERROR_TICKET 8056
+
+// The text names no directory.
+#define KVRAIL_ERROR_DIRECTORY 8057
+
+// A status of a put: another thread is storing the page. It is not there yet, and will not be if
+// that thread gives up.
+#define KVRAIL_PUT_UNDERWAY 8058
+
+// kvrail_node_config.cache_ttl_ns: the node remembers nothing.
+#define KVRAIL_NO_CACHE UINT64_MAX
+
 // The axis of the transformer layers.
 #define KVRAIL_AXIS_LAYER 1
 
@@ -303,6 +334,10 @@ typedef struct kvrail_layout kvrail_layout;
 
 // Memory that the caller owns and a publisher publishes: a handle of it.
 typedef struct kvrail_memory kvrail_memory;
+
+// A node: pools of pages by key, readers that get pages of other nodes, and a directory that says
+// who has which page. Any number of threads share it.
+typedef struct kvrail_node kvrail_node;
 
 // Pools of pages that peers read, and the server that tells peers of them. Threads share it.
 typedef struct kvrail_publisher kvrail_publisher;
@@ -763,6 +798,144 @@ typedef struct kvrail_result {
     // The slot.
     uint32_t slot;
 } kvrail_result;
+
+// What a node is started with. Zeros are the defaults of all fields that may be left out.
+typedef struct kvrail_node_config {
+    // sizeof(kvrail_node_config).
+    uint32_t struct_bytes;
+    // As in kvrail_publisher_config.
+    uint32_t permit_any_reader;
+    // The node's name, 1 to 64 bytes.
+    const char *name;
+    // Where other nodes connect: "192.0.2.1:7700"; null for any free port of loopback.
+    const char *listen;
+    // The address that other nodes are told; null for that of `listen`.
+    const char *advertise;
+    // The zone that the node is in, or null: owners of pages in the same zone are read from first.
+    const char *zone;
+    // The rails: "shm:2", "tcp:192.0.2.1:1" (functional only), "verbs:auto".
+    const char *transport;
+    // The key that all nodes of the group share, or null for none.
+    const struct kvrail_keys *keys;
+    // The secret that keys of pages are hashed under, as 64 hexadecimal digits: the same on all
+    // nodes of the group, and another one than their key. Exactly one of this and
+    // `tag_secret_file` is not null.
+    const char *tag_secret_hex;
+    // The same secret as a file, to which other users have no access.
+    const char *tag_secret_file;
+    // Who knows which node has which page: "none" (this node reads its own pools only), "embedded"
+    // (this node keeps the directory in its memory), "embedded:192.0.2.1:7700,192.0.2.2:7700" (the
+    // nodes that may keep it, the same list on all nodes), or, in a library with the feature
+    // `redis`, "redis://192.0.2.9". Null for "none".
+    const char *directory;
+    // Its pools, numbered from 0. A node without pools reads the pages of others.
+    const struct kvrail_pool *pools;
+    // How many pools.
+    size_t pool_count;
+    // Further layouts that the node reads, beside those of its pools.
+    const struct kvrail_layout *const *layouts;
+    // How many of these.
+    size_t layout_count;
+    // How many readers, each with rails and a thread of its own, 64 at most; 0 for 1.
+    uint32_t readers;
+    // With how many pages a batch of READs is full enough to go, 8 to 128; 0 for 32.
+    uint32_t batch_pages;
+    // For how many pages the node remembers who has them; 0 for 65,536.
+    uint64_t cache_records;
+    // For how many nanoseconds it remembers that; 0 for five seconds. KVRAIL_NO_CACHE for no
+    // memory at all: each get asks the directory.
+    uint64_t cache_ttl_ns;
+    // For how many nanoseconds a reader's thread without work polls before it sleeps; 0 for
+    // 10,000.
+    uint64_t spin_ns;
+} kvrail_node_config;
+
+// A node's numbers since its start. The call fills it.
+typedef struct kvrail_node_stats {
+    // sizeof(kvrail_node_stats), set by the caller.
+    uint32_t struct_bytes;
+    // Readers of other nodes that are connected to it.
+    uint32_t connected_readers;
+    // Calls of get, and gets that were begun.
+    uint64_t gets;
+    // Pages that its own pools had.
+    uint64_t hits_own_pool;
+    // Pages whose owner the node remembered.
+    uint64_t hits_cache;
+    // Pages whose owner the directory named.
+    uint64_t hits_directory;
+    // Keys that were misses.
+    uint64_t misses;
+    // The same by reason: [i] counts status 7200 + i.
+    uint64_t misses_by_reason[16];
+    // Look-ups in the directory, each for a batch of keys.
+    uint64_t look_ups;
+    // Keys that were looked up.
+    uint64_t keys_looked_up;
+    // Places that hardware still might write into when their deadline had passed.
+    uint64_t late_places;
+    // Pages that wait for its readers, or are being read.
+    uint64_t reading;
+    // Of all pools of its own memory: slots.
+    uint64_t slots;
+    // Slots with pages.
+    uint64_t pages;
+    // Pages that were stored.
+    uint64_t puts;
+    // Bytes of these.
+    uint64_t put_bytes;
+    // Puts of a key whose page was there.
+    uint64_t puts_present;
+    // Puts that found no slot.
+    uint64_t puts_refused;
+    // Pages that made room for others.
+    uint64_t evictions;
+    // Pages that were removed.
+    uint64_t removed;
+    // Pages in pools of an engine's memory.
+    uint64_t engine_pages;
+} kvrail_node_stats;
+
+// Keys of pages: any bytes, 1 to 256 for each, one key behind the other.
+typedef struct kvrail_page_keys {
+    // All keys, one behind the other.
+    const uint8_t *bytes;
+    // How many bytes they have together.
+    size_t byte_count;
+    // How many bytes each key has; null if all have the same length.
+    const uint32_t *lengths;
+    // How many keys.
+    size_t count;
+} kvrail_page_keys;
+
+// What became of the keys of a put.
+typedef struct kvrail_put_counts {
+    // Pages that were stored.
+    size_t stored;
+    // Pages that were there already.
+    size_t present;
+    // How many keys from the first on have pages without a gap, stored or there already.
+    size_t leading;
+} kvrail_put_counts;
+
+// What became of the keys of a get.
+typedef struct kvrail_get_counts {
+    // Pages that are in their places.
+    size_t hits;
+    // How many keys from the first on are hits without a gap.
+    size_t leading_hits;
+    // Places that hardware may still write into: wait for them by kvrail_node_settle() before
+    // anything else is put there.
+    size_t unsettled;
+} kvrail_get_counts;
+
+// A get that was begun and has ended.
+typedef struct kvrail_ended_get {
+    // Its ticket.
+    uint64_t ticket;
+    // The caller's number for it.
+    uint64_t tag;
+} kvrail_ended_get;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1338,6 +1511,263 @@ int32_t kvrail_reader_withdraw_page(struct kvrail_reader *reader, uint64_t ticke
 //
 // As for kvrail_reader_close().
 int32_t kvrail_reader_set_class(struct kvrail_reader *reader, uint64_t ticket, uint32_t priority);
+
+// Starts a node. Its threads run until kvrail_node_close().
+//
+// # Safety
+//
+// `config` is null, or points to a configuration whose pointers are null or point to what their
+// fields say; texts end with a zero. `node` is null, or points to a place for the result.
+int32_t kvrail_node_start(const struct kvrail_node_config *config, struct kvrail_node **node);
+
+// Ends a node: gets that are under way become misses, every page of its pools is a miss for
+// others, and its sessions end. Waits for calls of this node that are under way in other threads,
+// and then takes some seconds at most. After KVRAIL_OK nothing uses the caller's memory any more.
+// After KVRAIL_ERROR_STILL_READING the node is closed as well, and the memory that was registered
+// by kvrail_node_register() must stay until the process ends: hardware may still write there.
+int32_t kvrail_node_close(struct kvrail_node *node);
+
+// The address at which other nodes reach it, with the port that the system chose. A node without
+// pools has none, and the text is empty.
+//
+// # Safety
+//
+// `buffer` is null, or points to `bytes` bytes that can be written.
+int32_t kvrail_node_address(struct kvrail_node *node, char *buffer, size_t bytes);
+
+// A space of keys for pages of `layout`, by a number that put, get and the others take. Pages of
+// two spaces never meet, whatever their keys are: `model` is the model and its revision, and
+// `shape` what else keeps keys apart, such as the element type or "tp 2 of 8". Nodes find each
+// other's pages where layout, model and shape are the same. Asked for again, it is the same
+// number.
+//
+// # Safety
+//
+// `model` and `shape` are null, or texts that end with a zero; a null `shape` is an empty one.
+// `space` is null, or points to a place for the result.
+int32_t kvrail_node_space(struct kvrail_node *node,
+                          const struct kvrail_layout *layout,
+                          const char *model,
+                          const char *shape,
+                          uint32_t *space);
+
+// Registers memory that pages of `layout` land in: one destination for each region of the layout.
+// Place number i of the memory is the i-th page of it, and kvrail_node_get() names places by these
+// numbers. `numa` is the memory's NUMA node, or -1. `*count` gets how many places there are.
+//
+// # Safety
+//
+// Until kvrail_node_unregister() or kvrail_node_close() has returned KVRAIL_OK, the memory stays
+// mapped, readable and writable by the CPU. From a get of a place until its result, the place is
+// the library's; and until kvrail_node_settle() says that it is settled, if the get said that it
+// is not. `destinations` is null, or points to `destination_count` destinations; `places` and
+// `count` are null, or point to places for results.
+int32_t kvrail_node_register(struct kvrail_node *node,
+                             const struct kvrail_layout *layout,
+                             const struct kvrail_destination *destinations,
+                             size_t destination_count,
+                             int32_t numa,
+                             uint32_t *places,
+                             uint32_t *count);
+
+// Releases registered memory. All of its places must be free. After KVRAIL_OK nothing uses the
+// memory any more. After KVRAIL_ERROR_PLACE_BUSY nothing has changed; after
+// KVRAIL_ERROR_STILL_READING the memory must stay until the process ends.
+int32_t kvrail_node_unregister(struct kvrail_node *node, uint32_t places);
+
+// Waits up to `timeout_ns` until each of these places is free: no get uses it, and no hardware
+// writes into it. KVRAIL_ERROR_PLACE_BUSY names the first that is not.
+//
+// # Safety
+//
+// `indices` is null, or points to `count` numbers of places.
+int32_t kvrail_node_settle(struct kvrail_node *node,
+                           uint32_t places,
+                           const uint32_t *indices,
+                           size_t count,
+                           uint64_t timeout_ns);
+
+// Waits up to `timeout_ns` until the directory has been told of every page that was put or removed
+// before. A put waits for no directory, so other nodes find its page a moment later.
+int32_t kvrail_node_flush(struct kvrail_node *node, uint64_t timeout_ns);
+
+// Removes all pages of the node's pools, and forgets who has which page. `*removed` gets how many
+// pages were removed.
+//
+// # Safety
+//
+// `removed` is null, or points to a place for the result.
+int32_t kvrail_node_clear(struct kvrail_node *node, uint64_t *removed);
+
+// The node's numbers.
+//
+// # Safety
+//
+// `stats` is null, or points to a structure that can be written.
+int32_t kvrail_node_query(struct kvrail_node *node, struct kvrail_node_stats *stats);
+
+// Makes the pages in these slots of a pool of the caller's memory misses for every reader. Call it
+// before the first byte of a slot is written, and before a kernel that writes one is launched.
+//
+// # Safety
+//
+// `slots` is null, or points to `count` numbers of slots.
+int32_t kvrail_node_begin_slots(struct kvrail_node *node,
+                                uint32_t pool,
+                                const uint32_t *slots,
+                                size_t count);
+
+// Publishes the pages that the caller has written into slots of a pool of its own memory, each
+// under its key. `statuses[i]` gets KVRAIL_OK, also where another slot has the page of the key
+// already, or why page i is not published. What kvrail_publisher_publish() asks for holds for the
+// bytes.
+//
+// # Safety
+//
+// `keys` is null, or points to keys whose pointers are null or point to what their fields say.
+// `slots` and `statuses` are null, or point to a number, and to a place for one, for each key.
+int32_t kvrail_node_publish_slots(struct kvrail_node *node,
+                                  uint32_t pool,
+                                  uint32_t space,
+                                  const struct kvrail_page_keys *keys,
+                                  const uint32_t *slots,
+                                  int32_t *statuses);
+
+// Stores pages in the node's own pool of the space's layout. `pages` has the address of each
+// region of each page: those of page 0 first. `statuses[i]` gets KVRAIL_OK if page i is stored or
+// was there already, KVRAIL_PUT_UNDERWAY if another thread is storing it, or why it is not stored.
+// It waits for nothing: where the pool is full, it evicts pages.
+//
+// # Safety
+//
+// `keys` is null, or points to keys whose pointers are null or point to what their fields say.
+// `pages` is null, or points to as many addresses as the keys times the regions of the layout,
+// each of as many bytes as the region has, which are not written during the call. `statuses` is
+// null, or points to a place for each key; `counts` is null, or points to a place for the result.
+int32_t kvrail_node_put(struct kvrail_node *node,
+                        uint32_t space,
+                        const struct kvrail_page_keys *keys,
+                        const uint8_t *const *pages,
+                        int32_t *statuses,
+                        struct kvrail_put_counts *counts);
+
+// Stores the pages in these places of registered memory: as kvrail_node_put(), from place
+// `indices[i]` for key i. A place is used by one call at a time.
+//
+// # Safety
+//
+// As for kvrail_node_put(). `indices` is null, or points to a number for each key. The bytes of
+// the places are not written during the call.
+int32_t kvrail_node_put_places(struct kvrail_node *node,
+                               uint32_t space,
+                               const struct kvrail_page_keys *keys,
+                               uint32_t places,
+                               const uint32_t *indices,
+                               int32_t *statuses,
+                               struct kvrail_put_counts *counts);
+
+// Gets pages into places of registered memory: that of key i into place `indices[i]`. Blocks until
+// all have results, which is 0.1 seconds after `timeout_ns` at the latest. `statuses[i]` gets
+// KVRAIL_OK if the page is in its place, whole and the right one, or why it is not; then the bytes
+// of the place are unspecified. kvrail_last_error() has the text of the first miss.
+//
+// Every place is free, and named once; otherwise the call fails with KVRAIL_ERROR_PLACE_BUSY.
+//
+// # Safety
+//
+// `keys` is null, or points to keys whose pointers are null or point to what their fields say.
+// `indices` and `statuses` are null, or point to a number, and to a place for one, for each key.
+// `counts` is null, or points to a place for the result.
+int32_t kvrail_node_get(struct kvrail_node *node,
+                        uint32_t space,
+                        const struct kvrail_page_keys *keys,
+                        uint32_t places,
+                        const uint32_t *indices,
+                        uint64_t timeout_ns,
+                        int32_t *statuses,
+                        struct kvrail_get_counts *counts);
+
+// Begins to get pages, as kvrail_node_get(), and does not wait. `*ticket` gets the number by which
+// kvrail_node_end_get() asks for the results; `tag` is a number of the caller's, which
+// kvrail_node_ended() gives back.
+//
+// # Safety
+//
+// As for kvrail_node_get(). The places are the library's until the results were taken, or the get
+// was abandoned and kvrail_node_settle() has found them free.
+int32_t kvrail_node_begin_get(struct kvrail_node *node,
+                              uint32_t space,
+                              const struct kvrail_page_keys *keys,
+                              uint32_t places,
+                              const uint32_t *indices,
+                              uint64_t timeout_ns,
+                              uint64_t tag,
+                              uint64_t *ticket);
+
+// The results of a get that was begun, as kvrail_node_get() gives them, and the end of its ticket.
+// Waits for them up to `timeout_ns`; 0 only looks. KVRAIL_ERROR_UNDERWAY: they are not there yet,
+// and nothing has changed. `count` is the number of keys of the get.
+//
+// # Safety
+//
+// `statuses` is null, or points to `count` places; `counts` is null, or points to a place.
+int32_t kvrail_node_end_get(struct kvrail_node *node,
+                            uint64_t ticket,
+                            uint64_t timeout_ns,
+                            int32_t *statuses,
+                            size_t count,
+                            struct kvrail_get_counts *counts);
+
+// Gives up a get that was begun: its ticket ends, and its places are free as soon as nothing
+// writes into them any more.
+int32_t kvrail_node_abandon_get(struct kvrail_node *node, uint64_t ticket);
+
+// A descriptor for poll(2) and epoll(7): it is readable while kvrail_node_ended() has gets to
+// name. It is the node's, which closes it.
+//
+// # Safety
+//
+// `fd` is null, or points to a place for the result.
+int32_t kvrail_node_fd(struct kvrail_node *node, int32_t *fd);
+
+// The gets that were begun and have ended since they were last asked for, each once, at most
+// `capacity`. `*count` gets how many. Those that stay unnamed keep the descriptor readable.
+//
+// # Safety
+//
+// `gets` is null, or points to `capacity` places; `count` is null, or points to a place.
+int32_t kvrail_node_ended(struct kvrail_node *node,
+                          struct kvrail_ended_get *gets,
+                          size_t capacity,
+                          size_t *count);
+
+// Which keys have pages: in the node's own pools, or somewhere, as the directory says, which is a
+// hint. `statuses[i]` gets KVRAIL_OK if key i has a page, 7200 if none is known, or 7202 if the
+// directory did not answer for it by `timeout_ns`. `*leading` gets how many keys from the first on
+// have pages without a gap.
+//
+// # Safety
+//
+// `keys` is null, or points to keys whose pointers are null or point to what their fields say.
+// `statuses` is null, or points to a place for each key; `leading` is null, or points to a place.
+int32_t kvrail_node_exists(struct kvrail_node *node,
+                           uint32_t space,
+                           const struct kvrail_page_keys *keys,
+                           uint64_t timeout_ns,
+                           int32_t *statuses,
+                           size_t *leading);
+
+// Removes pages from the node's own pools: each is a miss for every reader when this returns.
+// Pages of other nodes stay. `*removed` gets how many there were.
+//
+// # Safety
+//
+// `keys` is null, or points to keys whose pointers are null or point to what their fields say.
+// `removed` is null, or points to a place for the result.
+int32_t kvrail_node_remove(struct kvrail_node *node,
+                           uint32_t space,
+                           const struct kvrail_page_keys *keys,
+                           size_t *removed);
 
 #ifdef __cplusplus
 }  // extern "C"

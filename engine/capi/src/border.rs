@@ -12,6 +12,10 @@ use crate::abi::layout_types::{
     kvrail_axis, kvrail_declaration, kvrail_distance, kvrail_field, kvrail_layout, kvrail_layout_info,
     kvrail_level, kvrail_plane, kvrail_range,
 };
+use crate::abi::node_types::{
+    kvrail_ended_get, kvrail_get_counts, kvrail_node, kvrail_node_config, kvrail_node_stats,
+    kvrail_page_keys, kvrail_put_counts,
+};
 use crate::abi::publisher_types::{
     kvrail_key_tag, kvrail_keys, kvrail_location, kvrail_memory, kvrail_pool, kvrail_pool_region,
     kvrail_publisher, kvrail_publisher_config, kvrail_slot_bytes,
@@ -78,6 +82,8 @@ plain!(kvrail_layout_info, kvrail_range, kvrail_keys, kvrail_key_tag, kvrail_loc
 plain!(kvrail_pool, kvrail_publisher_config, kvrail_slot_bytes, kvrail_reader_config, kvrail_destination);
 plain!(kvrail_read, kvrail_read_options, kvrail_result, kvrail_event, kvrail_peer_pool, kvrail_reader_info);
 plain!(kvrail_rail_stats, kvrail_peer_stats);
+plain!(kvrail_node_config, kvrail_page_keys, kvrail_get_counts, kvrail_put_counts, kvrail_ended_get);
+plain!(kvrail_node_stats, *const u8, *mut kvrail_node);
 plain!(*const kvrail_layout, *mut kvrail_publisher, *mut kvrail_memory, *mut kvrail_reader);
 
 macro_rules! grows {
@@ -90,6 +96,7 @@ macro_rules! grows {
     };
 }
 grows!(kvrail_declaration, kvrail_layout_info, kvrail_publisher_config, kvrail_reader_config);
+grows!(kvrail_node_config, kvrail_node_stats);
 grows!(kvrail_read_options, kvrail_reader_info, kvrail_rail_stats, kvrail_peer_stats);
 
 /// The right to use the pointers that a caller in C has given, while its call lasts. Only [`enter`]

@@ -79,6 +79,36 @@ pub(crate) enum CapiError {
     Grows { pool: u32, slot: u32 },
     #[error("the system refused a file descriptor: {0}")]
     Descriptor(std::io::Error),
+    #[error("no space {space}: kvrail_node_space gives the numbers of a node's spaces")]
+    Space { space: u32 },
+    #[error("no registered memory {places}: it never was, or was released")]
+    Places { places: u32 },
+    #[error(
+        "place {index} of registered memory {places} is not there, or not free: a get or a put uses it, or hardware \
+         may still write into it"
+    )]
+    PlaceBusy { places: u32, index: u32 },
+    #[error("the memory was registered for pages of {of}, and the space has pages of {space}")]
+    SpaceLayout { of: String, space: String },
+    #[error("the node has no pool of its own for pages of {layout}: give it one")]
+    NoOwnPool { layout: String },
+    #[error("get {ticket} is under way: ask again, or wait longer")]
+    Underway { ticket: u64 },
+    #[error("no get that was begun has ticket {ticket}, or its results were taken")]
+    Ticket { ticket: u64 },
+    #[error("{0:?} names no directory: give none, embedded, embedded:host:port,host:port or redis://host")]
+    Directory(String),
+    #[error("another thread is storing the page")]
+    PutUnderway,
+    /// One key of a batch is none.
+    #[error("key {index}: {source}")]
+    OfKey { index: usize, r#source: Box<CapiError> },
+    #[error(transparent)]
+    Put(#[from] kvrail_node::PutError),
+    #[error(transparent)]
+    EngineSlot(#[from] kvrail_node::EngineSlotError),
+    #[error(transparent)]
+    PageKey(#[from] kvrail_node::PageKeyError),
     /// One page of a batch cannot be read.
     #[error("read {index}: {source}")]
     OfRead { index: usize, r#source: Box<CapiError> },
@@ -137,7 +167,19 @@ impl CapiError {
             Self::NotBegun { .. } => 8041,
             Self::Grows { .. } => 8042,
             Self::Descriptor(_) => 8043,
-            Self::OfRead { source, .. } => source.code(),
+            Self::Space { .. } => 8050,
+            Self::Places { .. } => 8051,
+            Self::PlaceBusy { .. } => 8052,
+            Self::SpaceLayout { .. } => 8053,
+            Self::NoOwnPool { .. } => 8054,
+            Self::Underway { .. } => 8055,
+            Self::Ticket { .. } => 8056,
+            Self::Directory(_) => 8057,
+            Self::PutUnderway => 8058,
+            Self::OfKey { source, .. } | Self::OfRead { source, .. } => source.code(),
+            Self::Put(source) => source.code(),
+            Self::EngineSlot(source) => source.code(),
+            Self::PageKey(source) => source.code(),
             Self::Read(source) => source.code(),
             Self::Submit(source) => source.code(),
             Self::Flight(source) => source.code(),
@@ -180,6 +222,11 @@ of_set_up!(
     engine::session::NameError,
     engine::session::ParseAddressError,
     kvrail_local::LocalStartError,
+    kvrail_node::NodeError,
+    kvrail_node::RegisterMemoryError,
+    kvrail_node::AnnounceError,
 );
+#[cfg(feature = "redis")]
+of_set_up!(kvrail_node::directory::redis::RedisConfigError);
 #[cfg(feature = "verbs")]
 of_set_up!(engine::verbs::VerbsStartError);

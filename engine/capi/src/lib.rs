@@ -12,15 +12,17 @@
 //! | `keys.rs`, `transport.rs` | keys and transports, as texts of a configuration name them |
 //! | `layout/` | layouts that are declared at run time, and live as long as the process |
 //! | `publisher/` | a publisher, its pools, and the slots that are being written |
+//! | `node/` | a node: pages by key |
 //! | `reader/` | a reader in the caller's memory, of any transport and size |
 //!
-//! Everything but `abi`, `border.rs`, `reader/room.rs` and `publisher/foreign.rs` is safe Rust.
+//! Everything but `abi`, `border.rs`, `reader/room.rs`, `publisher/` and `node/open.rs` is safe Rust.
 
 pub mod abi;
 mod border;
 mod error;
 mod keys;
 mod layout;
+mod node;
 mod publisher;
 mod reader;
 mod registry;

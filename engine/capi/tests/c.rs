@@ -210,6 +210,12 @@ fn parts_plans_pools_and_withdrawals_go_through_the_interface() {
 }
 
 #[test]
+fn pages_by_key_go_through_the_interface() {
+    check("node", Build::Static);
+    check("node", Build::Sanitized);
+}
+
+#[test]
 fn an_engine_in_c_reads_the_pool_of_another_one() {
     exchange("latent", &[], Build::Static, pages());
     exchange("mha", &[], Build::Static, pages() / 4);

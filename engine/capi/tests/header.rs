@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of the header, in its order.
-const FILES: [&str; 10] = [
+const FILES: [&str; 13] = [
     "constants",
     "layout_types",
     "publisher_types",
     "reader_types",
+    "node_types",
     "status",
     "layout",
     "publisher",
     "reader",
     "reader_peers",
     "reader_flight",
+    "node",
+    "node_pages",
 ];
 
 fn folder() -> PathBuf {

@@ -96,6 +96,28 @@ pub const KVRAIL_ERROR_NOT_BEGUN: i32 = 8041;
 pub const KVRAIL_ERROR_GROWS: i32 = 8042;
 /// The system refused a file descriptor.
 pub const KVRAIL_ERROR_DESCRIPTOR: i32 = 8043;
+/// The space of keys is none of this node's.
+pub const KVRAIL_ERROR_SPACE: i32 = 8050;
+/// The registered memory is none of this node's, or was released.
+pub const KVRAIL_ERROR_PLACES: i32 = 8051;
+/// The place is not there, or is not free: a get uses it, or hardware may still write into it.
+pub const KVRAIL_ERROR_PLACE_BUSY: i32 = 8052;
+/// The memory was registered for pages of another layout than those of the space.
+pub const KVRAIL_ERROR_SPACE_LAYOUT: i32 = 8053;
+/// The node has no pool of its own for pages of the layout.
+pub const KVRAIL_ERROR_NO_OWN_POOL: i32 = 8054;
+/// The get is still under way.
+pub const KVRAIL_ERROR_UNDERWAY: i32 = 8055;
+/// No get that was begun has this ticket, or its results were taken.
+pub const KVRAIL_ERROR_TICKET: i32 = 8056;
+/// The text names no directory.
+pub const KVRAIL_ERROR_DIRECTORY: i32 = 8057;
+/// A status of a put: another thread is storing the page. It is not there yet, and will not be if
+/// that thread gives up.
+pub const KVRAIL_PUT_UNDERWAY: i32 = 8058;
+
+/// kvrail_node_config.cache_ttl_ns: the node remembers nothing.
+pub const KVRAIL_NO_CACHE: u64 = u64::MAX;
 
 /// The axis of the transformer layers.
 pub const KVRAIL_AXIS_LAYER: u32 = 1;

@@ -7,6 +7,9 @@
 pub mod constants;
 pub mod layout;
 pub mod layout_types;
+pub mod node;
+pub mod node_pages;
+pub mod node_types;
 pub mod publisher;
 pub mod publisher_types;
 pub mod reader;

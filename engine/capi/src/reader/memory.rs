@@ -65,7 +65,8 @@ fn range(given: &kvrail_destination) -> Result<MemoryRange, CapiError> {
     Ok(range)
 }
 
-fn destination(
+/// The memory of a region of `layout`.
+pub(crate) fn destination(
     given: &kvrail_destination,
     layout: &PageLayout,
     region: u32,

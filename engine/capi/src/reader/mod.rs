@@ -19,3 +19,5 @@ pub(crate) mod peers;
 pub(crate) mod room;
 mod sizes;
 pub(crate) mod tables;
+
+pub(crate) use self::memory::destination;

@@ -1,0 +1,109 @@
+"""How long get_batch holds the interpreter's lock.
+
+The lock is released inside the foreign call. So what holds it is the Python code around that call,
+and ctypes' own work before and after it. To measure both and nothing else, the foreign function is
+replaced by one of libc that returns at once and ignores its arguments (`abs`, which gets a handle of
+0 and returns 0, "ok"), with the same types of arguments: all that is left of a call holds the lock.
+Batches of 1 and of 32 pages give the time a call and the time a page. The same in two threads at a
+time shows by their processor time that neither takes longer than one alone.
+
+The real calls, over shared memory between two nodes, show what a call takes with its pages.
+
+    python benchmarks/interpreter_time.py            # with --check, times beyond the bounds are an error
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from statistics import median
+
+import kvrail
+from kvrail import _library
+
+PAGE, PAGES, ROUNDS, REPEATS = 128 * 1024, 32, 2000, 15
+PER_PAGE_NS, PER_CALL_US = 300, 20
+
+
+def returning_at_once() -> object:
+    """A function with the arguments of kvrail_node_get that returns 0 for a handle of 0."""
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int32, *_library.FUNCTIONS["kvrail_node_get"])
+    libc = ctypes.CDLL(None)
+    function = ctypes.cast(libc.abs, ctypes.c_void_p).value
+    assert function
+    return prototype(function)
+
+
+def nanoseconds(call: object, clock: object, rounds: int = ROUNDS) -> float:
+    """The time of one call: the median of several runs."""
+    runs = []
+    for _ in range(REPEATS):
+        began = clock()  # type: ignore[operator]
+        for _ in range(rounds):
+            call()  # type: ignore[operator]
+        runs.append((clock() - began) / rounds)  # type: ignore[operator]
+    return median(runs)
+
+
+def main() -> int:
+    layout = kvrail.Layout.opaque(PAGE)
+    options = {"transport": "shm:1", "key": "5a" * 32, "tag_secret": "7b" * 32}
+    owner = kvrail.Node("owner", directory="embedded", pools=[kvrail.Pool(layout, 2 * PAGES)], **options)
+    reader = kvrail.Node("reader", directory=f"embedded:{owner.address}", layouts=[layout], **options)
+    keys = [b"%064x" % number for number in range(PAGES)]
+    owner.space(layout, "m").put_batch(keys, [bytes([number]) * PAGE for number in range(PAGES)])
+    owner.flush(10)
+    space = reader.space(layout, "m")
+    memory = bytearray(2 * PAGES * PAGE)
+    places = reader.register(layout, [memory])
+    indices = list(range(PAGES))
+
+    def real(count: int = PAGES) -> kvrail.Got:
+        return space.get_batch(keys[:count], places, indices[:count], 10)
+
+    assert real().hits == PAGES and all(memory[n * PAGE] == n for n in range(PAGES))
+    whole = nanoseconds(real, time.perf_counter_ns, 50)
+
+    # A space whose node has the handle 0, so that nothing real can be reached.
+    class Nothing:
+        _handle = 0
+
+    empty = kvrail.Space(Nothing(), layout, 0)  # type: ignore[arg-type]
+    empty._get = returning_at_once()  # type: ignore[assignment]
+    one_key, one_index = keys[:1], indices[:1]
+
+    def one() -> None:
+        empty.get_batch(one_key, places, one_index, 10)
+
+    def many() -> None:
+        empty.get_batch(keys, places, indices, 10)
+
+    call_ns = nanoseconds(one, time.perf_counter_ns)
+    batch_ns = nanoseconds(many, time.perf_counter_ns)
+    page_ns = (batch_ns - call_ns) / (PAGES - 1)
+
+    alone = nanoseconds(many, time.thread_time_ns)
+    both: list[float] = []
+    threads = [threading.Thread(target=lambda: both.append(nanoseconds(many, time.thread_time_ns))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    print(f"get_batch of {PAGES} pages of {PAGE // 1024} KiB over shm: {whole / 1e3:.1f} us in all")
+    print(f"holding the interpreter's lock: {batch_ns / 1e3:.2f} us a call of {PAGES} pages")
+    print(f"  {batch_ns / PAGES:.0f} ns a page with the call's share (at most {PER_PAGE_NS})")
+    print(f"  {page_ns:.0f} ns for each further page, {call_ns / 1e3:.2f} us for a call of one (at most {PER_CALL_US})")
+    print(f"processor time a call: {alone / 1e3:.2f} us in one thread, {max(both) / 1e3:.2f} us in each of two")
+    reader.close()
+    owner.close()
+    met = batch_ns / PAGES <= PER_PAGE_NS and call_ns / 1e3 <= PER_CALL_US
+    if not met:
+        print("*** more than the bound ***")
+    return 1 if not met and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

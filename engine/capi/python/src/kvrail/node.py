@@ -1,0 +1,605 @@
+"""Nodes: pages by key."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from array import array
+from collections.abc import Iterable, Sequence
+from ctypes import c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import _library
+from ._library import check, lib, nanoseconds
+from .errors import PlaceBusyError, StillReadingError, UnderwayError
+from .layout import Layout
+from .memory import Memory
+
+NO_CACHE = (1 << 64) - 1
+# A status of a put: another thread is storing the page.
+PUT_UNDERWAY = 8058
+# Memory into which hardware may still write after its node was closed. It must stay.
+_leaked: list[object] = []
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool of a node: `slots` pages of `layout`, in memory of the node's own."""
+
+    layout: Layout
+    slots: int
+
+
+@dataclass(frozen=True)
+class EngineRegion:
+    """One region of a layout in the memory of an inference engine, a page a slot."""
+
+    memory: Any
+    stride: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class EnginePool:
+    """A pool whose pages are in the memory of an inference engine: a region for each of the layout.
+
+    The bytes of a slot are written only between Node.begin_slots and Space.publish_slots.
+    """
+
+    layout: Layout
+    regions: Sequence[EngineRegion]
+
+
+@dataclass(frozen=True)
+class Got:
+    """What became of the keys of a get. `statuses[i]` is 0 if page i is in its place, and the reason
+    of the miss otherwise (docs/errors.md, 7200 and up)."""
+
+    hits: int
+    leading_hits: int
+    # Places that hardware may still write into: Places.settle waits for them.
+    unsettled: int
+    statuses: array[int]
+
+    @property
+    def ok(self) -> list[bool]:
+        """Whether each page is in its place."""
+        return [status == 0 for status in self.statuses]
+
+
+@dataclass(frozen=True)
+class PutResult:
+    """What became of the keys of a put. `statuses[i]` is 0 if page i is there, stored or before."""
+
+    stored: int
+    present: int
+    leading: int
+    statuses: array[int]
+
+    @property
+    def ok(self) -> list[bool]:
+        """Whether each page is there."""
+        return [status == 0 for status in self.statuses]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Which keys have pages: 0, or 7200 where none is known, or 7202 where the directory did not
+    answer."""
+
+    leading: int
+    statuses: array[int]
+
+    @property
+    def ok(self) -> list[bool]:
+        """Whether each key has a page."""
+        return [status == 0 for status in self.statuses]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The numbers of a node since its start: kvrail_node_stats."""
+
+    connected_readers: int
+    gets: int
+    hits_own_pool: int
+    hits_cache: int
+    hits_directory: int
+    misses: int
+    misses_by_reason: dict[int, int] = field(repr=False)
+    look_ups: int
+    keys_looked_up: int
+    late_places: int
+    reading: int
+    slots: int
+    pages: int
+    puts: int
+    put_bytes: int
+    puts_present: int
+    puts_refused: int
+    evictions: int
+    removed: int
+    engine_pages: int
+
+
+class _Keys:
+    """The keys of one call, as the library takes them: one behind the other."""
+
+    __slots__ = ("count", "at", "_kept")
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        joined = b"".join(keys)
+        lengths = array("I", map(len, keys))
+        lengths_at, self.count = lengths.buffer_info()
+        given = _library.PageKeys(joined, len(joined), lengths_at, self.count)
+        self.at = ctypes.addressof(given)
+        # The library reads them during the call.
+        self._kept = (given, lengths)
+
+
+_ZEROS = bytes(4 * 4096)
+
+
+def _statuses(count: int) -> array[int]:
+    return array("i", _ZEROS[: 4 * count] if count <= 4096 else bytes(4 * count))
+
+
+def _indices(indices: Iterable[int], count: int) -> array[int]:
+    made = indices if type(indices) is array and indices.typecode == "I" else array("I", indices)
+    if len(made) != count:
+        raise ValueError(f"{len(made)} indices for {count} keys")
+    return made
+
+
+class Node:
+    """Pages by key: those of its own pools, and those that it gets from other nodes.
+
+    Any number of threads share it. No page is ever given out wrong: what directories and other nodes
+    say are hints, and a page counts only when its owner confirms it after it has been read.
+
+    `transport` is "shm:2", "tcp:192.0.2.1:1" or "verbs:auto". `key` is the group's key as 64
+    hexadecimal digits and `tag_secret` the secret under which keys of pages are hashed; each can be
+    a file instead. `directory` is "none", "embedded" (this node keeps it), "embedded:host:port,..."
+    or "redis://host". Times are seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        transport: str,
+        tag_secret: str | None = None,
+        tag_secret_file: str | None = None,
+        key: str | None = None,
+        key_file: str | None = None,
+        directory: str = "none",
+        pools: Sequence[Pool | EnginePool] = (),
+        layouts: Sequence[Layout] = (),
+        listen: str | None = None,
+        advertise: str | None = None,
+        zone: str | None = None,
+        readers: int = 1,
+        batch_pages: int = 0,
+        cache_records: int = 0,
+        cache_seconds: float | None = None,
+        spin_seconds: float = 0.0,
+        permit_any_reader: bool = False,
+    ) -> None:
+        self._handle = 0
+        self._kept: list[object] = []
+        self._places: set[Places] = set()
+        self._lock = threading.Lock()
+        keys = _library.Keys(hex=_text(key), file=_text(key_file))
+        given_pools = (_library.Pool * max(len(pools), 1))()
+        memories: list[c_void_p] = []
+        try:
+            for into, pool in zip(given_pools, pools):
+                self._describe(into, pool, memories)
+            given_layouts = (c_void_p * max(len(layouts), 1))(*[layout.handle for layout in layouts])
+            config = _library.NodeConfig(
+                struct_bytes=ctypes.sizeof(_library.NodeConfig),
+                permit_any_reader=int(permit_any_reader),
+                name=name.encode(),
+                listen=_text(listen),
+                advertise=_text(advertise),
+                zone=_text(zone),
+                transport=transport.encode(),
+                keys=ctypes.pointer(keys) if key is not None or key_file is not None else None,
+                tag_secret_hex=_text(tag_secret),
+                tag_secret_file=_text(tag_secret_file),
+                directory=directory.encode(),
+                pools=given_pools,
+                pool_count=len(pools),
+                layouts=given_layouts,
+                layout_count=len(layouts),
+                readers=readers,
+                batch_pages=batch_pages,
+                cache_records=cache_records,
+                cache_ttl_ns=_ttl(cache_seconds),
+                spin_ns=nanoseconds(spin_seconds),
+            )
+            handle = c_void_p()
+            check(lib.kvrail_node_start(ctypes.addressof(config), ctypes.addressof(handle)))
+        finally:
+            for memory in memories:
+                lib.kvrail_memory_release(memory)
+        self._handle = handle.value or 0
+
+    def _describe(self, into: _library.Pool, pool: Pool | EnginePool, memories: list[c_void_p]) -> None:
+        into.layout = pool.layout.handle
+        if isinstance(pool, Pool):
+            into.slots = pool.slots
+            return
+        regions = (_library.PoolRegion * max(len(pool.regions), 1))()
+        for region, given in zip(regions, pool.regions):
+            memory = Memory.of(given.memory)
+            handle = c_void_p()
+            check(lib.kvrail_memory_host(memory.address, memory.nbytes, ctypes.addressof(handle)))
+            memories.append(handle)
+            self._kept.append(memory)
+            region.memory, region.stride, region.offset = handle.value, given.stride, given.offset
+        self._kept.append(regions)
+        into.regions, into.region_count = ctypes.addressof(regions), len(pool.regions)
+
+    @property
+    def address(self) -> str | None:
+        """Where other nodes reach it; None for a node without pools."""
+        text = ctypes.create_string_buffer(300)
+        check(lib.kvrail_node_address(self._handle, ctypes.addressof(text), len(text)))
+        return text.value.decode() or None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._handle == 0
+
+    def space(self, layout: Layout, model: str, shape: str = "") -> Space:
+        """A space of keys for pages of `layout`. Pages of two spaces never meet, whatever their keys
+        are: `model` is the model and its revision, `shape` what else keeps keys apart. Nodes find
+        each other's pages where layout, model and shape are the same."""
+        number = c_uint32()
+        at = ctypes.addressof(number)
+        check(lib.kvrail_node_space(self._handle, layout.handle, model.encode(), shape.encode(), at))
+        return Space(self, layout, number.value)
+
+    def register(
+        self, layout: Layout, regions: Sequence[Any], *, strides: Sequence[int] | None = None, numa: int = -1
+    ) -> Places:
+        """Registers memory that pages land in: for each region of the layout an array, a tensor or
+        a Memory. Place i of it is the i-th page: `strides` says how many bytes pages are apart in
+        each region, those of a page unless it is given. The memory is kept until it is
+        unregistered."""
+        memories = [Memory.of(region) for region in regions]
+        given = (_library.Destination * max(len(memories), 1))()
+        for at, memory in enumerate(memories):
+            given[at].address, given[at].bytes = memory.address, memory.nbytes
+            given[at].stride = strides[at] if strides is not None else 0
+        number, count = c_uint32(), c_uint32()
+        check(
+            lib.kvrail_node_register(
+                self._handle,
+                layout.handle,
+                ctypes.addressof(given),
+                len(memories),
+                numa,
+                ctypes.addressof(number),
+                ctypes.addressof(count),
+            )
+        )
+        places = Places(self, layout, number.value, count.value, memories)
+        with self._lock:
+            self._places.add(places)
+        return places
+
+    def flush(self, timeout: float) -> None:
+        """Waits until the directory knows of every page that was put or removed before."""
+        check(lib.kvrail_node_flush(self._handle, nanoseconds(timeout)))
+
+    def clear(self) -> int:
+        """Removes all pages of its pools. Returns how many."""
+        removed = c_uint64()
+        check(lib.kvrail_node_clear(self._handle, ctypes.addressof(removed)))
+        return removed.value
+
+    def begin_slots(self, pool: int, slots: Iterable[int]) -> None:
+        """Makes the pages in these slots of an EnginePool misses, before the first byte is written."""
+        made = array("I", slots)
+        check(lib.kvrail_node_begin_slots(self._handle, pool, made.buffer_info()[0], len(made)))
+
+    def statistics(self) -> Statistics:
+        """Its numbers."""
+        stats = _library.NodeStats(struct_bytes=ctypes.sizeof(_library.NodeStats))
+        check(lib.kvrail_node_query(self._handle, ctypes.addressof(stats)))
+        reasons = {7200 + at: count for at, count in enumerate(stats.misses_by_reason) if count}
+        plain = {name: int(getattr(stats, name)) for name in Statistics.__dataclass_fields__ if name != "misses_by_reason"}
+        return Statistics(misses_by_reason=reasons, **plain)
+
+    def fileno(self) -> int:
+        """A descriptor for select and epoll: readable while ended() has gets to name."""
+        fd = c_int32()
+        check(lib.kvrail_node_fd(self._handle, ctypes.addressof(fd)))
+        return fd.value
+
+    def ended(self) -> list[tuple[int, int]]:
+        """The (ticket, tag) of gets that were begun and have ended, each once."""
+        named: list[tuple[int, int]] = []
+        places, count = (_library.EndedGet * 64)(), c_size_t(64)
+        while count.value == 64:
+            check(lib.kvrail_node_ended(self._handle, ctypes.addressof(places), 64, ctypes.addressof(count)))
+            named += [(places[at].ticket, places[at].tag) for at in range(count.value)]
+        return named
+
+    def close(self) -> None:
+        """Ends it: gets that are under way become misses, and others miss its pages. It takes some
+        seconds at most. Raises StillReadingError if hardware may still write into registered
+        memory, which is kept then until the process ends."""
+        with self._lock:
+            handle, self._handle = self._handle, 0
+        if handle == 0:
+            return
+        try:
+            check(lib.kvrail_node_close(handle))
+        except StillReadingError:
+            _leaked.append([places._memories for places in self._places])
+            raise
+        self._places.clear()
+        self._kept.clear()
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", 0):
+            try:
+                self.close()
+            except Exception:  # There is nobody to tell, and the memory is kept.
+                pass
+
+
+class Places:
+    """Registered memory: `count` places for pages of a layout, by their numbers from 0."""
+
+    def __init__(self, node: Node, layout: Layout, number: int, count: int, memories: list[Memory]) -> None:
+        self.node, self.layout, self.number, self.count = node, layout, number, count
+        self._memories = memories
+
+    def settle(self, indices: Iterable[int], timeout: float) -> bool:
+        """Waits until each of these places is free: no get uses it, and no hardware writes into it.
+        Returns whether they are."""
+        made = array("I", indices)
+        at, count = made.buffer_info()
+        try:
+            check(lib.kvrail_node_settle(self.node._handle, self.number, at, count, nanoseconds(timeout)))
+        except PlaceBusyError:
+            return False
+        return True
+
+    def unregister(self) -> None:
+        """Gives the memory back. All places must be free."""
+        try:
+            check(lib.kvrail_node_unregister(self.node._handle, self.number))
+        except StillReadingError:
+            _leaked.append(self._memories)
+            raise
+        with self.node._lock:
+            self.node._places.discard(self)
+        self._memories = []
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class Space:
+    """A space of keys of a node: put, get, exists and remove, for batches of keys.
+
+    Each call crosses into the library once, and the interpreter's lock is released meanwhile. Any
+    number of threads share it. A place is used by one call at a time.
+    """
+
+    __slots__ = ("node", "layout", "number", "_get")
+
+    def __init__(self, node: Node, layout: Layout, number: int) -> None:
+        self.node, self.layout, self.number = node, layout, number
+        self._get = lib.kvrail_node_get
+
+    def get_batch(self, keys: Sequence[bytes], places: Places, indices: Iterable[int], timeout: float) -> Got:
+        """Gets the page of each key into its place. Blocks until all have results, a tenth of a
+        second after `timeout` at the latest."""
+        given = _Keys(keys)
+        count = given.count
+        made = _indices(indices, count)
+        statuses = _statuses(count)
+        got = _library.GetCounts()
+        status = self._get(
+            self.node._handle,
+            self.number,
+            given.at,
+            places.number,
+            made.buffer_info()[0],
+            nanoseconds(timeout),
+            statuses.buffer_info()[0],
+            ctypes.addressof(got),
+        )
+        if status:
+            check(status)
+        return Got(got.hits, got.leading_hits, got.unsettled, statuses)
+
+    def begin_get(
+        self, keys: Sequence[bytes], places: Places, indices: Iterable[int], timeout: float, tag: int = 0
+    ) -> Get:
+        """Begins to get pages, and does not wait."""
+        given = _Keys(keys)
+        count = given.count
+        made = _indices(indices, count)
+        ticket = c_uint64()
+        check(
+            lib.kvrail_node_begin_get(
+                self.node._handle,
+                self.number,
+                given.at,
+                places.number,
+                made.buffer_info()[0],
+                nanoseconds(timeout),
+                tag,
+                ctypes.addressof(ticket),
+            )
+        )
+        return Get(self.node, ticket.value, tag, count)
+
+    def put_batch(self, keys: Sequence[bytes], pages: Sequence[Any]) -> PutResult:
+        """Stores pages in the node's own pool of the layout. A page is its bytes in one buffer, all
+        regions one behind the other, or a sequence of one buffer for each region."""
+        given = _Keys(keys)
+        count = given.count
+        if len(pages) != count:
+            raise ValueError(f"{len(pages)} pages for {count} keys")
+        regions, whole = self.layout.regions, self.layout.page_bytes
+        addresses = array("Q")
+        kept: list[Memory] = []
+        for page in pages:
+            if regions == 1 or not isinstance(page, (list, tuple)):
+                memory = Memory.of(page[0] if isinstance(page, (list, tuple)) else page, writable=False)
+                if memory.nbytes != whole:
+                    raise ValueError(f"a page of {memory.nbytes} bytes: {self.layout!r}")
+                kept.append(memory)
+                if regions == 1:
+                    addresses.append(memory.address)
+                    continue
+                if whole % regions:
+                    raise ValueError("regions of several lengths: give a buffer for each region")
+                each = whole // regions
+                addresses.extend(range(memory.address, memory.address + whole, each))
+                continue
+            parts = [Memory.of(part, writable=False) for part in page]
+            if len(parts) != regions or sum(part.nbytes for part in parts) != whole:
+                raise ValueError(f"{len(parts)} buffers of {sum(part.nbytes for part in parts)} bytes: {self.layout!r}")
+            kept += parts
+            addresses.extend(part.address for part in parts)
+        statuses, put = _statuses(count), _library.PutCounts()
+        check(
+            lib.kvrail_node_put(
+                self.node._handle,
+                self.number,
+                given.at,
+                addresses.buffer_info()[0],
+                statuses.buffer_info()[0],
+                ctypes.addressof(put),
+            )
+        )
+        del kept
+        return PutResult(put.stored, put.present, put.leading, statuses)
+
+    def put_places(self, keys: Sequence[bytes], places: Places, indices: Iterable[int]) -> PutResult:
+        """Stores the pages that are in these places of registered memory: a copy."""
+        given = _Keys(keys)
+        count = given.count
+        made = _indices(indices, count)
+        statuses, put = _statuses(count), _library.PutCounts()
+        check(
+            lib.kvrail_node_put_places(
+                self.node._handle,
+                self.number,
+                given.at,
+                places.number,
+                made.buffer_info()[0],
+                statuses.buffer_info()[0],
+                ctypes.addressof(put),
+            )
+        )
+        return PutResult(put.stored, put.present, put.leading, statuses)
+
+    def publish_slots(self, pool: int, keys: Sequence[bytes], slots: Iterable[int]) -> array[int]:
+        """Publishes the pages that the engine has written into slots of an EnginePool. Returns a
+        status for each: 0, or why it is not published."""
+        given = _Keys(keys)
+        count = given.count
+        made, statuses = _indices(slots, count), _statuses(count)
+        check(
+            lib.kvrail_node_publish_slots(
+                self.node._handle,
+                pool,
+                self.number,
+                given.at,
+                made.buffer_info()[0],
+                statuses.buffer_info()[0],
+            )
+        )
+        return statuses
+
+    def exists(self, keys: Sequence[bytes], timeout: float) -> Found:
+        """Which keys have pages: in the node's own pools, or somewhere, as the directory says. It is
+        a hint."""
+        given = _Keys(keys)
+        count = given.count
+        statuses, leading = _statuses(count), c_size_t()
+        check(
+            lib.kvrail_node_exists(
+                self.node._handle,
+                self.number,
+                given.at,
+                nanoseconds(timeout),
+                statuses.buffer_info()[0],
+                ctypes.addressof(leading),
+            )
+        )
+        return Found(leading.value, statuses)
+
+    def remove(self, keys: Sequence[bytes]) -> int:
+        """Removes pages from the node's own pools. Returns how many there were."""
+        given = _Keys(keys)
+        removed = c_size_t()
+        check(lib.kvrail_node_remove(self.node._handle, self.number, given.at, ctypes.addressof(removed)))
+        return removed.value
+
+
+class Get:
+    """A get that was begun. Its places are the library's until its result was taken."""
+
+    __slots__ = ("node", "ticket", "tag", "count", "_got")
+
+    def __init__(self, node: Node, ticket: int, tag: int, count: int) -> None:
+        self.node, self.ticket, self.tag, self.count = node, ticket, tag, count
+        self._got: Got | None = None
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        try:
+            self.result(0.0)
+        except UnderwayError:
+            return False
+        return True
+
+    def result(self, timeout: float) -> Got:
+        """Its result. Waits for it; raises UnderwayError, a TimeoutError, if it is not there in time."""
+        if self._got is None:
+            statuses, counts = _statuses(self.count), _library.GetCounts()
+            check(
+                lib.kvrail_node_end_get(
+                    self.node._handle,
+                    self.ticket,
+                    nanoseconds(timeout),
+                    statuses.buffer_info()[0],
+                    self.count,
+                    ctypes.addressof(counts),
+                )
+            )
+            self._got = Got(counts.hits, counts.leading_hits, counts.unsettled, statuses)
+        return self._got
+
+    def abandon(self) -> None:
+        """Gives it up. Its places are free when nothing writes into them any more: Places.settle."""
+        check(lib.kvrail_node_abandon_get(self.node._handle, self.ticket))
+
+
+def _text(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def _ttl(seconds: float | None) -> int:
+    if seconds is None:
+        return 0
+    return nanoseconds(seconds) or NO_CACHE

@@ -1,0 +1,201 @@
+"""Pages by key, between two nodes over shared memory: bytes are compared."""
+
+from __future__ import annotations
+
+import gc
+import select
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from conftest import KEY, PAGE, SECRET, Nodes
+
+import kvrail
+
+
+def page(number: int) -> bytes:
+    return bytes([number % 251]) * PAGE
+
+
+def keys(count: int) -> list[bytes]:
+    return [b"key %d" % number for number in range(count)]
+
+
+def pair(nodes: Nodes, layout: kvrail.Layout, slots: int = 64) -> tuple[kvrail.Space, kvrail.Space]:
+    """The space of an owner with a pool, and that of another node."""
+    owner = nodes.start(pools=[kvrail.Pool(layout, slots)])
+    reader = nodes.start(layouts=[layout])
+    return owner.space(layout, "m"), reader.space(layout, "m")
+
+
+def test_pages_that_were_put_are_got_with_their_bytes(nodes: Nodes, layout: kvrail.Layout) -> None:
+    owner, reader = pair(nodes, layout)
+    put = owner.put_batch(keys(10), [page(number) for number in range(10)])
+    assert (put.stored, put.present, put.leading, put.ok) == (10, 0, 10, [True] * 10)
+    assert owner.put_batch(keys(3), [page(0)] * 3).present == 3
+    owner.node.flush(5)
+    found = reader.exists(keys(12), 5)
+    assert found.leading == 10 and found.ok == [True] * 10 + [False] * 2
+    memory = np.zeros((16, PAGE), np.uint8)
+    places = reader.node.register(layout, [memory])
+    assert len(places) == 16
+    got = reader.get_batch(keys(12), places, range(4, 16), 5)
+    assert (got.hits, got.leading_hits, got.unsettled) == (10, 10, 0)
+    assert got.ok == [True] * 10 + [False] * 2 and got.statuses[10] == 7200
+    assert kvrail.status_name(7200) == "GetMiss::NoOwner" and kvrail.status_meaning(7200)
+    for number in range(10):
+        assert memory[4 + number].tobytes() == page(number)
+    assert owner.remove(keys(2)) == 2
+    assert reader.get_batch(keys(3), places, [0, 1, 2], 5).ok == [False, False, True]
+    stats = owner.node.statistics()
+    assert (stats.pages, stats.puts, stats.puts_present, stats.removed) == (8, 10, 3, 2)
+    reader_stats = reader.node.statistics()
+    assert reader_stats.misses == 4 and sum(reader_stats.misses_by_reason.values()) == 4
+    assert owner.node.clear() == 8
+    places.unregister()
+
+
+def test_the_owner_gets_its_own_pages_and_stores_places(nodes: Nodes, layout: kvrail.Layout) -> None:
+    owner, reader = pair(nodes, layout)
+    memory = np.arange(4 * PAGE, dtype=np.uint32).view(np.uint8).reshape(16, PAGE)
+    places = owner.node.register(layout, [memory])
+    put = owner.put_places(keys(8), places, range(8))
+    assert put.stored == 8
+    got = owner.get_batch(keys(8), places, range(8, 16), 5)
+    assert got.hits == 8 and (memory[8:] == memory[:8]).all()
+    assert owner.node.statistics().hits_own_pool == 8
+
+
+def test_regions_of_a_layout_are_buffers_of_their_own(nodes: Nodes) -> None:
+    layout = kvrail.Layout.declare(
+        "k and v", [{"k": ("bf16", 256)}, {"v": ("bf16", 256)}], order=["regions(planes)"], page_bytes=1024
+    )
+    assert (layout.regions, layout.page_bytes) == (2, 1024)
+    owner, reader = pair(nodes, layout)
+    k, v = np.full((2, 512), 1, np.uint8), np.full((2, 512), 2, np.uint8)
+    put = owner.put_batch(keys(3), [(k[0], v[0]), [k[1], v[1]], bytes([7]) * 512 + bytes([8]) * 512])
+    assert put.stored == 3
+    owner.node.flush(5)
+    to_k, to_v = bytearray(4 * 512), np.zeros(4 * 1024, np.uint8)
+    places = reader.node.register(layout, [to_k, to_v], strides=[512, 1024])
+    assert reader.get_batch(keys(3), places, [3, 1, 0], 5).hits == 3
+    assert to_k[3 * 512 :] == bytes([1]) * 512 and (to_v[3 * 1024 : 3 * 1024 + 512] == 2).all()
+    assert to_k[:512] == bytes([7]) * 512 and (to_v[:512] == 8).all() and not to_v[512:1024].any()
+    with pytest.raises(ValueError, match="buffers"):
+        owner.put_batch(keys(1), [(k[0],)])
+    with pytest.raises(ValueError, match="a page of 12 bytes"):
+        owner.put_batch(keys(1), [b"hello world!"])
+
+
+def test_a_get_that_is_begun_ends_in_an_event_loop(nodes: Nodes, layout: kvrail.Layout) -> None:
+    owner, reader = pair(nodes, layout)
+    owner.put_batch(keys(8), [page(number) for number in range(8)])
+    owner.node.flush(5)
+    memory = np.zeros((8, PAGE), np.uint8)
+    places = reader.node.register(layout, [memory])
+    gets = {tag: reader.begin_get(keys(8)[tag : tag + 1], places, [tag], 5, tag=tag) for tag in range(8)}
+    seen: set[int] = set()
+    while len(seen) < 8:
+        assert select.select([reader.node], [], [], 10)[0]
+        for ticket, tag in reader.node.ended():
+            assert gets[tag].ticket == ticket and tag not in seen
+            assert gets[tag].result(0).hits == 1 and gets[tag].done()
+            seen.add(tag)
+    assert not select.select([reader.node], [], [], 0)[0]
+    assert all(memory[number].tobytes() == page(number) for number in range(8))
+    abandoned = reader.begin_get(keys(8), places, range(8), 5)
+    abandoned.abandon()
+    with pytest.raises(kvrail.UsageError, match="ticket"):
+        abandoned.result(0)
+    assert places.settle(range(8), 10)
+
+
+def test_threads_share_a_space(nodes: Nodes, layout: kvrail.Layout) -> None:
+    owner, reader = pair(nodes, layout)
+    owner.put_batch(keys(8), [page(number) for number in range(8)])
+    owner.node.flush(5)
+    memory = np.zeros((32, PAGE), np.uint8)
+    places = reader.node.register(layout, [memory])
+    wrong: list[str] = []
+
+    def work(first: int) -> None:
+        for round in range(50):
+            memory[first : first + 8] = 255
+            got = reader.get_batch(keys(8), places, range(first, first + 8), 5)
+            for number in range(8):
+                if not got.ok[number] or memory[first + number].tobytes() != page(number):
+                    wrong.append(f"{first} {round} {number} {got.statuses[number]}")
+
+    threads = [threading.Thread(target=work, args=(8 * number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_memory_of_an_engine_is_a_pool(nodes: Nodes, layout: kvrail.Layout) -> None:
+    memory = np.zeros((4, PAGE), np.uint8)
+    pool = kvrail.EnginePool(layout, [kvrail.EngineRegion(memory)])
+    owner = nodes.start(pools=[pool], permit_any_reader=True, cache_seconds=0)
+    reader = nodes.start(layouts=[layout]).space(layout, "m")
+    owner.begin_slots(0, [2])
+    memory[2] = 99
+    assert list(owner.space(layout, "m").publish_slots(0, keys(1), [2])) == [0]
+    owner.flush(5)
+    to = bytearray(PAGE)
+    places = reader.node.register(layout, [to])
+    assert reader.get_batch(keys(1), places, [0], 5).hits == 1 and to == bytes([99]) * PAGE
+    assert owner.statistics().engine_pages == 1
+
+
+def test_a_rank_is_given_to_a_layout_that_leaves_it_open() -> None:
+    layout = kvrail.Layout.named("sgl_llama3_70b_tp8_page_head")
+    third = layout.at_rank("head", 3)
+    assert not layout.complete and third.complete and third != layout and third == layout.at_rank("head", 3)
+    assert "opaque" in str(kvrail.Layout.opaque(64)) and repr(third)
+
+
+def test_errors_carry_code_name_and_text(nodes: Nodes, layout: kvrail.Layout) -> None:
+    with pytest.raises(kvrail.UsageError) as caught:
+        kvrail.Node("n", transport="pigeon:1", tag_secret=SECRET, key=KEY, layouts=[layout])
+    assert (caught.value.code, caught.value.name) == (8010, "CapiError::Transport")
+    assert "pigeon" in caught.value.text and "8010" in str(caught.value)
+    with pytest.raises(kvrail.Error) as started:
+        kvrail.Node("n", transport="shm:1", tag_secret=SECRET, key=KEY)
+    assert started.value.code == 7220
+    space = nodes.start(pools=[kvrail.Pool(layout, 4)]).space(layout, "m")
+    places = space.node.register(layout, [bytearray(4 * PAGE)])
+    with pytest.raises(kvrail.PlaceBusyError):
+        space.get_batch(keys(2), places, [1, 1], 1)
+    with pytest.raises(kvrail.PlaceBusyError):
+        space.get_batch(keys(1), places, [4], 1)
+    with pytest.raises(ValueError, match="2 indices for 1 keys"):
+        space.get_batch(keys(1), places, [0, 1], 1)
+    with pytest.raises(ValueError, match="timeout"):
+        space.get_batch(keys(1), places, [0], -1)
+    with pytest.raises(kvrail.Error) as long_key:
+        space.exists([b"x" * 300], 1)
+    assert long_key.value.code == 7000
+    with pytest.raises(ValueError, match="no element"):
+        kvrail.Layout.declare("x", [{"a": ("u7", 1)}])
+    space.node.close()
+    with pytest.raises(kvrail.UsageError):
+        space.exists(keys(1), 1)
+    assert space.node.closed
+
+
+def test_registered_memory_is_kept_until_it_is_given_back(nodes: Nodes, layout: kvrail.Layout) -> None:
+    node = nodes.start(layouts=[layout], directory="none")
+    memory = np.zeros(PAGE, np.uint8)
+    gone = weakref.ref(memory)
+    places = node.register(layout, [memory])
+    del memory
+    gc.collect()
+    assert gone() is not None
+    places.unregister()
+    gc.collect()
+    assert gone() is None
+    with pytest.raises(kvrail.UsageError):
+        places.unregister()

@@ -1,0 +1,235 @@
+//! Gets that were begun: one thread for all of a node's, which takes in those that have ended and
+//! makes a descriptor readable.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use kvrail_host::wake::EventFd;
+use kvrail_node::{GetBatch, GetHandle, NodeError};
+
+use super::exchange::Wanted;
+use super::open::Open;
+use crate::abi::node_types::{kvrail_ended_get, kvrail_get_counts};
+use crate::error::CapiError;
+
+/// How long after its deadline a get is looked at again: it has given up what did not come by then.
+const LATE: Duration = Duration::from_millis(120);
+
+/// A get that is under way.
+struct Flight {
+    ticket: u64,
+    tag: u64,
+    /// When it is looked at, even if nothing wakes the thread.
+    look: Instant,
+    handle: GetHandle,
+}
+
+#[derive(Default)]
+struct State {
+    tickets: u64,
+    flights: Vec<Flight>,
+    /// Ended gets, by their tickets, until their results are taken.
+    ended: HashMap<u64, GetBatch>,
+    /// Those that were not named yet.
+    unnamed: VecDeque<kvrail_ended_get>,
+    stop: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    some_ended: Condvar,
+    readable: EventFd,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is valid whichever thread panicked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what has ended, until it is told to stop.
+    fn run(&self) {
+        loop {
+            let mut state = self.lock();
+            if state.stop {
+                return;
+            }
+            let now = Instant::now();
+            let mut look = None::<Instant>;
+            let mut at = 0;
+            while let Some(flight) = state.flights.get_mut(at) {
+                // It does not wait: it has this thread woken when the get ends.
+                if flight.handle.wait(now) {
+                    let Flight { ticket, tag, handle, .. } = state.flights.swap_remove(at);
+                    if let Ok((batch, _)) = handle.finish() {
+                        state.ended.insert(ticket, batch);
+                        state.unnamed.push_back(kvrail_ended_get { ticket, tag });
+                        self.readable.signal();
+                        self.some_ended.notify_all();
+                    }
+                } else {
+                    look = Some(look.map_or(flight.look, |look| look.min(flight.look)));
+                    at += 1;
+                }
+            }
+            drop(state);
+            match look {
+                None => thread::park(),
+                Some(look) => {
+                    let least = Duration::from_millis(1);
+                    thread::park_timeout(look.saturating_duration_since(now).max(least));
+                }
+            }
+        }
+    }
+}
+
+/// The gets of a node that were begun.
+pub(super) struct Begun {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Begun {
+    /// Starts the thread.
+    pub(super) fn start() -> Result<Self, CapiError> {
+        let readable = EventFd::new().map_err(|error| CapiError::Descriptor(error.into()))?;
+        let shared = Arc::new(Shared { state: Mutex::default(), some_ended: Condvar::new(), readable });
+        let taking = Arc::clone(&shared);
+        let thread = Builder::new().name("kvrail-begun".into()).spawn(move || taking.run());
+        Ok(Self { shared, thread: Some(thread.map_err(NodeError::Thread)?) })
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+
+    fn add(&self, handle: GetHandle, until: Instant, tag: u64) -> u64 {
+        let mut state = self.shared.lock();
+        state.tickets += 1;
+        let ticket = state.tickets;
+        state.flights.push(Flight { ticket, tag, look: until + LATE, handle });
+        drop(state);
+        self.wake();
+        ticket
+    }
+
+    /// The batch of an ended get. Waits for it until `until`.
+    fn take(&self, ticket: u64, until: Instant) -> Result<GetBatch, CapiError> {
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(batch) = state.ended.remove(&ticket) {
+                state.unnamed.retain(|ended| ended.ticket != ticket);
+                self.clear_if_named(&state);
+                return Ok(batch);
+            }
+            if !state.flights.iter().any(|flight| flight.ticket == ticket) {
+                return Err(CapiError::Ticket { ticket });
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(CapiError::Underway { ticket });
+            }
+            let waited = self.shared.some_ended.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn clear_if_named(&self, state: &State) {
+        if state.unnamed.is_empty() {
+            self.shared.readable.clear();
+        }
+    }
+
+    fn abandon(&self, ticket: u64) -> Result<(), CapiError> {
+        let mut state = self.shared.lock();
+        if let Some(at) = state.flights.iter().position(|flight| flight.ticket == ticket) {
+            state.flights.swap_remove(at);
+            return Ok(());
+        }
+        let known = state.ended.remove(&ticket);
+        state.unnamed.retain(|ended| ended.ticket != ticket);
+        self.clear_if_named(&state);
+        known.map(drop).ok_or(CapiError::Ticket { ticket })
+    }
+
+    fn ended(&self, places: &mut [MaybeUninit<kvrail_ended_get>]) -> usize {
+        let mut state = self.shared.lock();
+        let count = places.len().min(state.unnamed.len());
+        for (place, ended) in places.iter_mut().zip(state.unnamed.drain(..count)) {
+            place.write(ended);
+        }
+        self.clear_if_named(&state);
+        count
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.stop = true;
+        // Their places become free when nothing writes there any more.
+        state.flights.clear();
+        state.ended.clear();
+        drop(state);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic, and nothing depends on it any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Open {
+    /// Begins a get. Returns its ticket.
+    pub(crate) fn begin_get(&self, to: &Wanted<'_>, until: Instant, tag: u64) -> Result<u64, CapiError> {
+        let begun = self.begun()?;
+        let batch = self.batch_of(to)?;
+        Ok(begun.add(self.node().begin_get(batch, until), until, tag))
+    }
+
+    /// The results of a get that was begun.
+    pub(crate) fn end_get(
+        &self,
+        ticket: u64,
+        until: Instant,
+        statuses: &mut [MaybeUninit<i32>],
+    ) -> Result<kvrail_get_counts, CapiError> {
+        let begun = self.begun_before().ok_or(CapiError::Ticket { ticket })?;
+        let batch = begun.take(ticket, until)?;
+        if batch.len() != statuses.len() {
+            let (what, value) = ("count", statuses.len() as u64);
+            begun.give_back(ticket, batch);
+            return Err(CapiError::Value { what, value, allowed: "the number of keys of the get" });
+        }
+        Ok(self.finish(batch, statuses))
+    }
+
+    /// Gives up a get that was begun.
+    pub(crate) fn abandon_get(&self, ticket: u64) -> Result<(), CapiError> {
+        self.begun_before().ok_or(CapiError::Ticket { ticket })?.abandon(ticket)
+    }
+
+    /// The descriptor that is readable while ended gets are not named.
+    pub(crate) fn fd(&self) -> Result<RawFd, CapiError> {
+        Ok(self.begun()?.shared.readable.as_fd().as_raw_fd())
+    }
+
+    /// Names ended gets.
+    pub(crate) fn ended(&self, places: &mut [MaybeUninit<kvrail_ended_get>]) -> Result<usize, CapiError> {
+        Ok(self.begun_before().map_or(0, |begun| begun.ended(places)))
+    }
+}
+
+impl Begun {
+    /// Puts an ended get back, whose results were not taken.
+    fn give_back(&self, ticket: u64, batch: GetBatch) {
+        self.shared.lock().ended.insert(ticket, batch);
+    }
+}
