@@ -16,8 +16,8 @@ use crate::cli::Cli;
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
     /// A configuration file of a node (docs/node.toml). What it says of the key, the transport, its
-    /// rails, the layout, the directory, the address and the metrics is taken where no argument says
-    /// it.
+    /// rails, the layout, the directory, the address and the metrics is taken where no argument
+    /// says it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -10,10 +10,11 @@
 //! earlier ones were late or not; a batch's latency counts from the time at which it should have
 //! begun. Prints percentiles, and the slowest thread's throughput at capacity over the fastest's.
 //!
-//! Then the same load without kvrail: the threads sleep and wake at the same times, and give a number
-//! to one thread, which computes for as long as a batch took at capacity and wakes them. What is
-//! late there is late because of the processors and the kernel. The two take turns, and each says how
-//! much of the processors other programs had meanwhile: a round with much of that says nothing.
+//! Then the same load without kvrail: the threads sleep and wake at the same times, and give a
+//! number to one thread, which computes for as long as a batch took at capacity and wakes them.
+//! What is late there is late because of the processors and the kernel. The two take turns, and
+//! each says how much of the processors other programs had meanwhile: a round with much of that
+//! says nothing.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,10 +120,10 @@ fn main() -> Result<(), Failure> {
 
     // Open loop, at half of that.
     let between = Duration::from_secs_f64(threads as f64 / (capacity / 2.0));
-    let bare = Bare::start(Duration::from_secs_f64(1.0 / capacity));
+    let stand_in = StandIn::start(Duration::from_secs_f64(1.0 / capacity));
     for _ in 0..rounds {
         open_loop("get", &mut callers, (between, seconds), |caller| caller.get(&node));
-        open_loop("without kvrail", &mut callers, (between, seconds), |_| bare.call());
+        open_loop("without kvrail", &mut callers, (between, seconds), |_| stand_in.call());
     }
     Ok(())
 }
@@ -208,11 +209,11 @@ impl Ticks {
 }
 
 /// One thread that computes for others, and wakes them.
-struct Bare {
+struct StandIn {
     calls: mpsc::Sender<(Thread, Arc<AtomicBool>)>,
 }
 
-impl Bare {
+impl StandIn {
     fn start(work: Duration) -> Self {
         let (calls, taken) = mpsc::channel::<(Thread, Arc<AtomicBool>)>();
         std::thread::spawn(move || {

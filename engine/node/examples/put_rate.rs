@@ -1,8 +1,8 @@
 //! What a put costs, and how often two threads are in each other's way.
 //!
 //! ```text
-//! cargo run --release -p kvrail-node --example put_rate
-//! cargo run --release -p kvrail-node --example put_rate count PUTS  # pages of 64 bytes, for callgrind
+//! cargo run --release -p kvrail-node --example put_rate cargo run --release -p kvrail-node
+//! --example put_rate count PUTS # pages of 64 bytes, for callgrind
 //! ```
 //!
 //! Every put stores a page of a new key, and so evicts another: the longest way through a pool. A

@@ -47,8 +47,8 @@ impl Node {
 
 impl NodeFile {
     /// The configuration of the node that the file describes, for a program that adds to it before
-    /// it starts the node itself. Reads the file of the group's key, and begins to reach a directory
-    /// in Redis.
+    /// it starts the node itself. Reads the file of the group's key, and begins to reach a
+    /// directory in Redis.
     ///
     /// # Errors
     ///

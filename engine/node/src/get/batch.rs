@@ -137,8 +137,8 @@ impl GetBatch {
     }
 
     /// Takes the destinations out, in the order of their keys, so that the batch is empty: for a
-    /// caller that has seen the results, or from the [counts](GetCounts) that all are hits. One into
-    /// which hardware may still write is left out.
+    /// caller that has seen the results, or from the [counts](GetCounts) that all are hits. One
+    /// into which hardware may still write is left out.
     pub fn take_destinations(&mut self) -> impl Iterator<Item = Destination> {
         let taken = TakenPages { request: self.request(), next: 0 };
         TakenDestinations(taken)

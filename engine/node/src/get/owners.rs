@@ -68,8 +68,8 @@ impl OwnerBook {
         self.owners.read().unwrap_or_else(PoisonError::into_inner).get(&epoch).cloned()
     }
 
-    /// Whether the directory need not be asked where an owner is. For one that was not reached there
-    /// it is asked once a second.
+    /// Whether the directory need not be asked where an owner is. For one that was not reached
+    /// there it is asked once a second.
     pub(crate) fn knows(&self, epoch: Epoch, now: Time) -> bool {
         let owners = self.owners.read().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = owners.get(&epoch) else { return false };

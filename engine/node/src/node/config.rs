@@ -12,6 +12,9 @@ use crate::directory::Directory;
 use crate::directory::one_sided::OneSidedConfig;
 use crate::metrics::NodeMetrics;
 
+/// The most readers of a node.
+pub(crate) const MAX_READERS: usize = 64;
+
 /// A pool that the node offers.
 pub(super) enum PoolSpec {
     /// Slots in the node's own memory.
@@ -139,9 +142,9 @@ impl NodeConfig {
     }
 
     /// Reads the publication tables of the nodes at `candidates` instead of asking a directory
-    /// ([`one_sided`](crate::directory::one_sided)), at the rate and up to the size of `caps`, which
-    /// are logged. A thread of its own does it, with rails of its own: the node's rails are asked
-    /// for once more. A node that the caller drives is given a
+    /// ([`one_sided`](crate::directory::one_sided)), at the rate and up to the size of `caps`,
+    /// which are logged. A thread of its own does it, with rails of its own: the node's rails are
+    /// asked for once more. A node that the caller drives is given a
     /// [`OneSidedDirectory`](crate::directory::one_sided::OneSidedDirectory) instead.
     pub fn one_sided(mut self, candidates: Vec<Address>, caps: OneSidedConfig) -> Self {
         self.one_sided = Some((candidates, caps));

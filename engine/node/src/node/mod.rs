@@ -16,10 +16,10 @@ use kvrail::{Address, PageLayout, Publisher};
 use kvrail_core::time::Time;
 use kvrail_host::clock;
 
+#[cfg(feature = "config")]
+pub(crate) use self::config::MAX_READERS;
 pub use self::config::NodeConfig;
 pub use self::error::{NodeError, RegisterMemoryError};
-#[cfg(feature = "config")]
-pub(crate) use self::start::MAX_READERS;
 use crate::announce::Announcer;
 use crate::directory::Found;
 use crate::get::batch::{GetBatch, GetCounts, GetHandle, finish, wait_for};
@@ -46,9 +46,9 @@ use crate::pool::{EnginePool, PagePool, PoolStatistics, Put, PutError, PutPlace}
 ///
 /// Dropping it settles gets that are under way as misses ([`GetMiss::Stopped`]), withdraws its
 /// pages from the directory, and ends its sessions. It waits 5 s at most for READs that are under
-/// way, [`AnnouncerConfig::stop`](crate::AnnouncerConfig::stop) (1 s) for the withdrawal, and 1 s for
-/// look-ups: a call of a directory that does not end by then ends by itself, at its deadline, in a
-/// thread that is left behind, and its keys are misses then.
+/// way, [`AnnouncerConfig::stop`](crate::AnnouncerConfig::stop) (1 s) for the withdrawal, and 1 s
+/// for look-ups: a call of a directory that does not end by then ends by itself, at its deadline,
+/// in a thread that is left behind, and its keys are misses then.
 pub struct Node {
     /// Taken first when it is dropped.
     announcer: Option<Announcer>,

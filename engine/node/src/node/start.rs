@@ -12,7 +12,7 @@ use kvrail::{
 use kvrail_core::id::MAX_RAILS;
 
 use super::Node;
-use super::config::{NodeConfig, PoolSpec};
+use super::config::{MAX_READERS, NodeConfig, PoolSpec};
 use super::error::NodeError;
 use crate::announce::Announcer;
 use crate::directory::embedded::{
@@ -30,9 +30,6 @@ use crate::get::shared::Shared;
 use crate::get::{look_up_thread, thread};
 use crate::metrics::{PoolCounts, SlowLog};
 use crate::pool::{EnginePool, PagePool, PoolStatistics};
-
-/// The most readers of a node.
-pub(crate) const MAX_READERS: usize = 64;
 
 static NODES: AtomicU64 = AtomicU64::new(0);
 

@@ -218,9 +218,9 @@ impl EvictedKeys {
     }
 }
 
-/// Hashes the tags of keys for maps. They are digests under the group's secret, which nobody who
-/// might choose them knows, so their own bits are as good as those of another digest, of which a
-/// put would make four.
+/// Hashes the tags of keys for maps. They are digests under the group's secret, so that no program
+/// outside the group can choose keys that meet in a map: their own bits are as good as those of
+/// another digest, of which a put would make several.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TagHasher(u64);
 

@@ -281,8 +281,8 @@ impl ServiceClient {
     }
 
     /// Ends the session for all threads that share it: each question without an answer, and each
-    /// later one, is [`AskError::Session`] at once, of [`Cause::Stopped`]. It is what a program does
-    /// with a producer that does not answer any more, so that no thread waits for it until its
+    /// later one, is [`AskError::Session`] at once, of [`Cause::Stopped`]. It is what a program
+    /// does with a producer that does not answer any more, so that no thread waits for it until its
     /// deadline. Says goodbye, and does not block. Does nothing if the session has ended, or in a
     /// child of a fork.
     pub fn give_up(&self) {

@@ -68,7 +68,7 @@ impl EmbeddedDirectory {
             AskError::Refused(refusal) => {
                 DirectoryError::Refused { directory, why: refusal.to_string().into() }
             }
-            // The shard is well, as far as is known: it is asked for too much at a time.
+            // Nothing is wrong with the shard: it is asked too much at a time.
             AskError::TooMany => DirectoryError::Busy { directory, limit: MAX_UNANSWERED },
             // This side has ended the session (`State::lose`).
             AskError::Session(error) if matches!(error.cause, Cause::Stopped) => {

@@ -13,12 +13,12 @@ use kvrail::{
 use kvrail_core::plan::AddPlanError;
 use kvrail_core::table::KeyTag;
 
-use super::{OneSidedConfig, OneSidedTables, WantedTable};
+use super::tables::{OneSidedConfig, OneSidedTables, WantedTable};
 use crate::directory::{Directory, DirectoryError, Found, Owner, Renewed};
 use crate::record::Record;
 
-/// How long reading one table may take. An owner that is stopped delays the tables of the others for
-/// so long, once in each back-off.
+/// How long reading one table may take. An owner that is stopped delays the tables of the others
+/// for so long, once in each back-off.
 const TABLE: Duration = Duration::from_secs(1);
 /// How long an owner that was not reached is left alone, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));

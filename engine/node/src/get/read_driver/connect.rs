@@ -43,8 +43,8 @@ impl<T: ReaderTransport> ReadDriver<T> {
         self.owners.get(owner).waiting.push(at);
     }
 
-    /// Why an owner is not connected to for now, if it was not found at its address a moment ago. An
-    /// owner of which the directory says another address since is tried there at once.
+    /// Why an owner is not connected to for now, if it was not found at its address a moment ago.
+    /// An owner of which the directory says another address since is tried there at once.
     fn left_alone(&mut self, owner: u32, now: Time) -> Option<GetMiss> {
         let entry = self.owners.get(owner);
         let (until, why) = match &entry.connection {

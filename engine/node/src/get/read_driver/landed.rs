@@ -50,7 +50,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
     /// The pages of a row have their results, and nothing writes into their slots any more.
     fn row_landed(&mut self, row: Row, done: &mut Done<'static>, now: Time) {
         let Self { requests, memory, failures, owners, shared, .. } = self;
-        // `None` if the request has left: then nobody waits for its pages.
+        // `None` if the request has left: then no thread waits for its pages.
         let mut request = requests.active.get_mut(row.request);
         let (mut registered, mut arrived, mut all_bytes) = (None::<&mut Registered>, 0, 0);
         for DonePage { index, slot, result, .. } in done.pages() {
