@@ -1,6 +1,7 @@
-//! Copies out of memory to which another process may be writing.
+//! Copies out of memory, or a file, to which another process may be writing.
 #![allow(unsafe_code, reason = "copies between raw addresses")]
 
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::ptr;
 
 /// Copies of this length and more go around the cache (on x86-64).
@@ -97,6 +98,30 @@ unsafe fn stream(mut from: *const u8, mut to: *mut u8, len: usize) {
     // them.
     // SAFETY: an x86_64 processor has SSE.
     unsafe { _mm_sfence() };
+}
+
+/// Copies `len` bytes at `offset` of a file to `to`, and says whether all of them were there.
+///
+/// # Safety
+///
+/// `to` is valid for writes of `len` bytes until the call returns.
+pub(crate) unsafe fn read_file(file: &OwnedFd, offset: Option<u64>, to: *mut u8, len: usize) -> bool {
+    let mut done = 0;
+    while done < len {
+        let at = offset.and_then(|offset| offset.checked_add(done as u64));
+        let Some(at) = at.and_then(|at| i64::try_from(at).ok()) else { return false };
+        let to = to.wrapping_add(done).cast();
+        // SAFETY: the kernel writes to the rest of the caller's range alone.
+        let copied = unsafe { libc::pread64(file.as_raw_fd(), to, len - done, at) };
+        match usize::try_from(copied) {
+            // The file has been shortened.
+            Ok(0) => return false,
+            Ok(copied) => done += copied,
+            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]

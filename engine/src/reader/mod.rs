@@ -12,10 +12,9 @@
 //! | `peer.rs` | a connected producer, its events, why a reader did not connect |
 //! | `sessions/` | the sessions with peers, and the threads that serve them |
 //! | `descriptor.rs` | sleeping in epoll(7) instead of `wait` |
-//! | `register.rs` | destination memory, and plans by which pages land in another layout |
+//! | `register.rs`, `pieces.rs` | destination memory, and plans into another layout |
 //! | `device.rs` | GPU memory as destination |
-//! | `state.rs` | the whole state, on the heap or in a `static` |
-//! | `storage.rs` | room for it in a `static` |
+//! | `state.rs`, `storage.rs` | the whole state, on the heap or in a `static` |
 //! | `submitters.rs` | other threads that feed it |
 //! | `table.rs` | what a peer has published, by reading its table |
 #![allow(unsafe_code, reason = "the storage is given back when nothing can reach it any more")]

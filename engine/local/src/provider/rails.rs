@@ -87,8 +87,8 @@ impl<T: LaneTransport> LocalProvider<T> {
         };
         let provider = ProviderId::new();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        // Workers spin only if there is a core for each of them and one for the engine's thread; and
-        // one more for the other side, where it takes part in a READ. A worker that spins takes
+        // Workers spin only if there is a core for each of them and one for the engine's thread,
+        // and one more for the other side where it takes part in a READ. A worker that spins takes
         // over half of a list of small copies without a call into the kernel.
         let shares = T::COPIES && config.copy_while_waiting;
         let spins = if cores > config.rails + usize::from(!shares) { 1_000 } else { 0 };

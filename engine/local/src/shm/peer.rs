@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "copies out of memory that another process writes to")]
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -25,7 +25,7 @@ use super::live::{LiveView, Standing};
 use super::packet::receive;
 use super::process::{PeerProcess, ReadFault};
 use super::wire::{Probe, Reach};
-use crate::copy::copy;
+use crate::copy::{copy, read_file};
 use crate::provider::LaneTransport;
 use crate::region::ExportedRegion;
 
@@ -490,28 +490,4 @@ impl Shared {
             }
         })
     }
-}
-
-/// Copies `len` bytes at `offset` of a file to `to`, and says whether all of them were there.
-///
-/// # Safety
-///
-/// `to` is valid for writes of `len` bytes until the call returns.
-unsafe fn read_file(file: &OwnedFd, offset: Option<u64>, to: *mut u8, len: usize) -> bool {
-    let mut done = 0;
-    while done < len {
-        let at = offset.and_then(|offset| offset.checked_add(done as u64));
-        let Some(at) = at.and_then(|at| i64::try_from(at).ok()) else { return false };
-        let to = to.wrapping_add(done).cast();
-        // SAFETY: the kernel writes to the rest of the caller's range alone.
-        let copied = unsafe { libc::pread64(file.as_raw_fd(), to, len - done, at) };
-        match usize::try_from(copied) {
-            // The file has been shortened.
-            Ok(0) => return false,
-            Ok(copied) => done += copied,
-            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return false,
-        }
-    }
-    true
 }
