@@ -79,6 +79,7 @@ impl World<'_, '_> {
             0 | 1 => {
                 let status = Faults::EVERY_STATUS[count as usize % Faults::EVERY_STATUS.len()];
                 self.faulty |= status != WcStatus::RETRY_EXC_ERR;
+                self.down |= status == WcStatus::RETRY_EXC_ERR;
                 Fate::Status { nth, status }
             }
             2 => Fate::Lost { nth },
@@ -135,7 +136,9 @@ impl World<'_, '_> {
             14 => Action::RemoteRate(peer, rail, Rate::bytes_per_sec(1 << (27 + input.byte() % 9))),
             _ => Action::FailMemory(memory, FailedRanges::NOTHING),
         };
-        let counts = u8::from(told && matches!(action, Action::RailDown { .. } | Action::RailUp { .. }));
+        use Action::{PeerDown, RailDown, RemoteRailDown};
+        self.down |= matches!(action, RailDown { .. } | PeerDown(_) | RemoteRailDown(..));
+        let counts = u8::from(told && matches!(action, RailDown { .. } | Action::RailUp { .. }));
         if later == 0 {
             self.told_since_poll += counts;
             self.sim.apply(action);

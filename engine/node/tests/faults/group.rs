@@ -120,7 +120,7 @@ pub(crate) struct Counts {
     pub(crate) calls: u64,
     pub(crate) hits: u64,
     pub(crate) wrong: u64,
-    /// By how much the slowest call missed its deadline.
+    /// By how much the latest call missed its deadline.
     pub(crate) late: Duration,
     /// Calls by the logarithm of their time in microseconds.
     pub(crate) times: [u64; TIMES],

@@ -10,7 +10,8 @@ use crate::roles::TIMES;
 
 /// Rounds of kills, unless `KVRAIL_FAULT_ROUNDS` is set.
 const ROUNDS: u64 = 6;
-/// By how much a call may miss its deadline on a busy machine.
+/// By how much a call may miss its deadline on a busy machine. The time for which its own thread
+/// waited for a processor is not counted.
 const SLACK: Duration = Duration::from_secs(3);
 /// By how much a process that lives on may grow, from the warm-up rounds to the end. One page of
 /// each round that was kept would be less than this; a connection or a mapping of each is more.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kvrail::session::{Epoch, PoolId};
+use kvrail::{Bf16, KvLayout, PageLayout};
 use kvrail_core::table::Generation;
 use kvrail_node::{Put, Record};
 
@@ -188,4 +189,39 @@ fn no_page_is_wrong_while_all_lies_are_told_and_all_pages_change() {
     let statistics = reader.statistics().get;
     assert!(puts.load(Ordering::Relaxed) > 12, "pages were overwritten");
     assert!(lies.load(Ordering::Relaxed) > 100 && statistics.misses[6] > 0, "lies were told: {statistics:?}");
+}
+
+/// As long as a page, with its fields in the other order.
+#[derive(KvLayout)]
+#[kv(order(token), tokens = 8)]
+#[allow(dead_code)]
+struct Turned {
+    rope: [Bf16; 16],
+    latent: [Bf16; 128],
+}
+const TURNED: PageLayout = PageLayout::of::<Turned>();
+
+#[test]
+fn a_record_that_names_a_pool_of_another_length_or_fingerprint_is_a_miss() {
+    assert_ne!(INDEX.page_bytes(), PAGE.page_bytes());
+    assert_eq!(TURNED.page_bytes(), PAGE.page_bytes());
+    assert_ne!(TURNED.fingerprint(), PAGE.fingerprint());
+    let directory = Arc::new(TestDirectory::default());
+    let pools = config("owner", &directory).pool(PAGE, 4).pool(INDEX, 4).pool(TURNED, 4);
+    let owner = start(pools);
+    put(&owner, 0..4);
+    // One reader reads all of these layouts, the other one pages alone.
+    let all = start(config("all", &directory).layout(INDEX).layout(TURNED));
+    for (reader, label) in [(all, "layout"), (reader(&directory), "no_pool")] {
+        let places = places(&reader, 4);
+        for pool in [1, 2] {
+            directory
+                .alter(move |_, records| records.iter_mut().for_each(|record| record.pool = PoolId(pool)));
+            assert_eq!(labels(&get(&reader, &places, [2], 5_000)), [label], "pool {pool}");
+            directory.honest();
+            assert_eq!(labels(&get(&reader, &places, [2], 5_000)), ["directory"], "after pool {pool}");
+            reader.clear_cache();
+        }
+        assert_eq!(places.free(), 4);
+    }
 }
