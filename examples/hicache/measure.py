@@ -120,7 +120,8 @@ def main() -> None:
     bench, seconds = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 2.0
     drive = Drive(bench)
     pool = host_pool()
-    engine = storage(pool, 512 << 20)
+    # With as many pages in a batch of READs as drive has.
+    engine = storage(pool, 512 << 20, batch_pages=BATCH)
     assert engine.node is not None
     keys = [f"{number:064x}" for number in range(PAGES)]
     what = f"{type(pool).__name__} {pool.layout} {pool.dtype} {TOKENS} tokens"

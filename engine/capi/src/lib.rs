@@ -15,7 +15,7 @@
 //! | `node/` | a node: pages by key |
 //! | `reader/` | a reader in the caller's memory, of any transport and size |
 //!
-//! Everything but `abi`, `border.rs`, `reader/room.rs`, `publisher/` and `node/open.rs` is safe Rust.
+//! docs/safety.md lists the files that are not safe Rust.
 
 pub mod abi;
 mod border;

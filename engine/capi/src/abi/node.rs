@@ -6,7 +6,7 @@ use std::ffi::c_char;
 use super::layout_types::kvrail_layout;
 use super::node_types::{kvrail_node, kvrail_node_config, kvrail_node_stats, kvrail_page_keys};
 use super::reader_types::kvrail_destination;
-use crate::border::enter;
+use crate::border::{Caller, enter};
 use crate::node::{self, until};
 
 /// Starts a node. Its threads run until kvrail_node_close().
@@ -116,18 +116,19 @@ pub unsafe extern "C" fn kvrail_node_register(
     places: *mut u32,
     count: *mut u32,
 ) -> i32 {
-    // SAFETY: the caller keeps the promise of this function.
-    unsafe {
-        enter(|caller| {
-            let (number, places_found) = (caller.out("places", places)?, caller.out("count", count)?);
-            let given = caller.list("destinations", destinations, destination_count)?;
-            let numa = node::numa(numa)?;
-            let found = node::with(node, |open| open.register(layout, given, numa))?;
-            number.write(found.0);
-            places_found.write(found.1);
-            Ok(())
-        })
-    }
+    let body = |caller: &Caller<'_>| {
+        let (number, places_found) = (caller.out("places", places)?, caller.out("count", count)?);
+        let given = caller.list("destinations", destinations, destination_count)?;
+        let numa = node::numa(numa)?;
+        // SAFETY: the caller keeps the promise of this function.
+        let register = |open: &node::Open| unsafe { open.register(layout, given, numa) };
+        let found = node::with(node, register)?;
+        number.write(found.0);
+        places_found.write(found.1);
+        Ok(())
+    };
+    // SAFETY: as above.
+    unsafe { enter(body) }
 }
 
 /// Releases registered memory. All of its places must be free. After KVRAIL_OK nothing uses the

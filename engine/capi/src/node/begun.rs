@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use kvrail_host::wake::EventFd;
 use kvrail_node::{GetBatch, GetHandle, NodeError};
 
-use super::exchange::Wanted;
-use super::open::Open;
-use crate::abi::node_types::{kvrail_ended_get, kvrail_get_counts};
+use crate::abi::node_types::kvrail_ended_get;
 use crate::error::CapiError;
 
 /// How long after its deadline a get is looked at again: it has given up what did not come by then.
@@ -104,13 +102,19 @@ impl Begun {
         Ok(Self { shared, thread: Some(thread.map_err(NodeError::Thread)?) })
     }
 
+    /// The descriptor that is readable while ended gets are not named.
+    pub(super) fn fd(&self) -> RawFd {
+        self.shared.readable.as_fd().as_raw_fd()
+    }
+
     fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
     }
 
-    fn add(&self, handle: GetHandle, until: Instant, tag: u64) -> u64 {
+    /// Takes in a get that was begun. Returns its ticket.
+    pub(super) fn add(&self, handle: GetHandle, until: Instant, tag: u64) -> u64 {
         let mut state = self.shared.lock();
         state.tickets += 1;
         let ticket = state.tickets;
@@ -121,7 +125,7 @@ impl Begun {
     }
 
     /// The batch of an ended get. Waits for it until `until`.
-    fn take(&self, ticket: u64, until: Instant) -> Result<GetBatch, CapiError> {
+    pub(super) fn take(&self, ticket: u64, until: Instant) -> Result<GetBatch, CapiError> {
         let mut state = self.shared.lock();
         loop {
             if let Some(batch) = state.ended.remove(&ticket) {
@@ -147,7 +151,8 @@ impl Begun {
         }
     }
 
-    fn abandon(&self, ticket: u64) -> Result<(), CapiError> {
+    /// Gives up a get.
+    pub(super) fn abandon(&self, ticket: u64) -> Result<(), CapiError> {
         let mut state = self.shared.lock();
         if let Some(at) = state.flights.iter().position(|flight| flight.ticket == ticket) {
             state.flights.swap_remove(at);
@@ -159,7 +164,8 @@ impl Begun {
         known.map(drop).ok_or(CapiError::Ticket { ticket })
     }
 
-    fn ended(&self, places: &mut [MaybeUninit<kvrail_ended_get>]) -> usize {
+    /// Names gets that have ended, each once.
+    pub(super) fn ended(&self, places: &mut [MaybeUninit<kvrail_ended_get>]) -> usize {
         let mut state = self.shared.lock();
         let count = places.len().min(state.unnamed.len());
         for (place, ended) in places.iter_mut().zip(state.unnamed.drain(..count)) {
@@ -186,50 +192,9 @@ impl Drop for Begun {
     }
 }
 
-impl Open {
-    /// Begins a get. Returns its ticket.
-    pub(crate) fn begin_get(&self, to: &Wanted<'_>, until: Instant, tag: u64) -> Result<u64, CapiError> {
-        let begun = self.begun()?;
-        let batch = self.batch_of(to)?;
-        Ok(begun.add(self.node().begin_get(batch, until), until, tag))
-    }
-
-    /// The results of a get that was begun.
-    pub(crate) fn end_get(
-        &self,
-        ticket: u64,
-        until: Instant,
-        statuses: &mut [MaybeUninit<i32>],
-    ) -> Result<kvrail_get_counts, CapiError> {
-        let begun = self.begun_before().ok_or(CapiError::Ticket { ticket })?;
-        let batch = begun.take(ticket, until)?;
-        if batch.len() != statuses.len() {
-            let (what, value) = ("count", statuses.len() as u64);
-            begun.give_back(ticket, batch);
-            return Err(CapiError::Value { what, value, allowed: "the number of keys of the get" });
-        }
-        Ok(self.finish(batch, statuses))
-    }
-
-    /// Gives up a get that was begun.
-    pub(crate) fn abandon_get(&self, ticket: u64) -> Result<(), CapiError> {
-        self.begun_before().ok_or(CapiError::Ticket { ticket })?.abandon(ticket)
-    }
-
-    /// The descriptor that is readable while ended gets are not named.
-    pub(crate) fn fd(&self) -> Result<RawFd, CapiError> {
-        Ok(self.begun()?.shared.readable.as_fd().as_raw_fd())
-    }
-
-    /// Names ended gets.
-    pub(crate) fn ended(&self, places: &mut [MaybeUninit<kvrail_ended_get>]) -> Result<usize, CapiError> {
-        Ok(self.begun_before().map_or(0, |begun| begun.ended(places)))
-    }
-}
-
 impl Begun {
     /// Puts an ended get back, whose results were not taken.
-    fn give_back(&self, ticket: u64, batch: GetBatch) {
+    pub(super) fn give_back(&self, ticket: u64, batch: GetBatch) {
         self.shared.lock().ended.insert(ticket, batch);
     }
 }

@@ -7,6 +7,7 @@
 //! | `keys.rs` | keys of a batch |
 //! | `exchange.rs` | put, get, exists, remove |
 //! | `begun.rs` | gets that were begun, and the thread that takes them in |
+//! | `waiting.rs` | what a caller asks of them |
 //! | `slots.rs` | pools of the caller's memory |
 
 mod begun;
@@ -15,6 +16,7 @@ mod keys;
 mod open;
 mod slots;
 mod start;
+mod waiting;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};

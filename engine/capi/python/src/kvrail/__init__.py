@@ -16,18 +16,15 @@ from ._library import status_meaning, status_name
 from .errors import Error, PlaceBusyError, StillReadingError, UnderwayError, UsageError
 from .layout import Layout
 from .memory import Memory
-from .node import (
+from .node import Get, Node, Places, Space
+from .values import (
     PUT_UNDERWAY,
     EnginePool,
     EngineRegion,
     Found,
-    Get,
     Got,
-    Node,
-    Places,
     Pool,
     PutResult,
-    Space,
     Statistics,
 )
 

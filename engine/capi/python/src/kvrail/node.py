@@ -7,149 +7,19 @@ import threading
 from array import array
 from collections.abc import Iterable, Sequence
 from ctypes import c_int32, c_size_t, c_uint32, c_uint64, c_void_p
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import _library
+from ._batch import Keys, indices_of, new_statuses
 from ._library import check, lib, nanoseconds
 from .errors import PlaceBusyError, StillReadingError, UnderwayError
 from .layout import Layout
 from .memory import Memory
+from .values import EnginePool, Found, Got, Pool, PutResult, Statistics
 
 NO_CACHE = (1 << 64) - 1
-# A status of a put: another thread is storing the page.
-PUT_UNDERWAY = 8058
 # Memory into which hardware may still write after its node was closed. It must stay.
 _leaked: list[object] = []
-
-
-@dataclass(frozen=True)
-class Pool:
-    """A pool of a node: `slots` pages of `layout`, in memory of the node's own."""
-
-    layout: Layout
-    slots: int
-
-
-@dataclass(frozen=True)
-class EngineRegion:
-    """One region of a layout in the memory of an inference engine, a page a slot."""
-
-    memory: Any
-    stride: int = 0
-    offset: int = 0
-
-
-@dataclass(frozen=True)
-class EnginePool:
-    """A pool whose pages are in the memory of an inference engine: a region for each of the layout.
-
-    The bytes of a slot are written only between Node.begin_slots and Space.publish_slots.
-    """
-
-    layout: Layout
-    regions: Sequence[EngineRegion]
-
-
-@dataclass(frozen=True)
-class Got:
-    """What became of the keys of a get. `statuses[i]` is 0 if page i is in its place, and the reason
-    of the miss otherwise (docs/errors.md, 7200 and up)."""
-
-    hits: int
-    leading_hits: int
-    # Places that hardware may still write into: Places.settle waits for them.
-    unsettled: int
-    statuses: array[int]
-
-    @property
-    def ok(self) -> list[bool]:
-        """Whether each page is in its place."""
-        return [status == 0 for status in self.statuses]
-
-
-@dataclass(frozen=True)
-class PutResult:
-    """What became of the keys of a put. `statuses[i]` is 0 if page i is there, stored or before."""
-
-    stored: int
-    present: int
-    leading: int
-    statuses: array[int]
-
-    @property
-    def ok(self) -> list[bool]:
-        """Whether each page is there."""
-        return [status == 0 for status in self.statuses]
-
-
-@dataclass(frozen=True)
-class Found:
-    """Which keys have pages: 0, or 7200 where none is known, or 7202 where the directory did not
-    answer."""
-
-    leading: int
-    statuses: array[int]
-
-    @property
-    def ok(self) -> list[bool]:
-        """Whether each key has a page."""
-        return [status == 0 for status in self.statuses]
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """The numbers of a node since its start: kvrail_node_stats."""
-
-    connected_readers: int
-    gets: int
-    hits_own_pool: int
-    hits_cache: int
-    hits_directory: int
-    misses: int
-    misses_by_reason: dict[int, int] = field(repr=False)
-    look_ups: int
-    keys_looked_up: int
-    late_places: int
-    reading: int
-    slots: int
-    pages: int
-    puts: int
-    put_bytes: int
-    puts_present: int
-    puts_refused: int
-    evictions: int
-    removed: int
-    engine_pages: int
-
-
-class _Keys:
-    """The keys of one call, as the library takes them: one behind the other."""
-
-    __slots__ = ("count", "at", "_kept")
-
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        joined = b"".join(keys)
-        lengths = array("I", map(len, keys))
-        lengths_at, self.count = lengths.buffer_info()
-        given = _library.PageKeys(joined, len(joined), lengths_at, self.count)
-        self.at = ctypes.addressof(given)
-        # The library reads them during the call.
-        self._kept = (given, lengths)
-
-
-_ZEROS = bytes(4 * 4096)
-
-
-def _statuses(count: int) -> array[int]:
-    return array("i", _ZEROS[: 4 * count] if count <= 4096 else bytes(4 * count))
-
-
-def _indices(indices: Iterable[int], count: int) -> array[int]:
-    made = indices if type(indices) is array and indices.typecode == "I" else array("I", indices)
-    if len(made) != count:
-        raise ValueError(f"{len(made)} indices for {count} keys")
-    return made
 
 
 class Node:
@@ -356,7 +226,7 @@ class Node:
         if getattr(self, "_handle", 0):
             try:
                 self.close()
-            except Exception:  # There is nobody to tell, and the memory is kept.
+            except Exception:  # An error of a finalizer goes nowhere, and the memory is kept.
                 pass
 
 
@@ -409,10 +279,10 @@ class Space:
     def get_batch(self, keys: Sequence[bytes], places: Places, indices: Iterable[int], timeout: float) -> Got:
         """Gets the page of each key into its place. Blocks until all have results, a tenth of a
         second after `timeout` at the latest."""
-        given = _Keys(keys)
+        given = Keys(keys)
         count = given.count
-        made = _indices(indices, count)
-        statuses = _statuses(count)
+        made = indices_of(indices, count)
+        statuses = new_statuses(count)
         got = _library.GetCounts()
         status = self._get(
             self.node._handle,
@@ -432,9 +302,9 @@ class Space:
         self, keys: Sequence[bytes], places: Places, indices: Iterable[int], timeout: float, tag: int = 0
     ) -> Get:
         """Begins to get pages, and does not wait."""
-        given = _Keys(keys)
+        given = Keys(keys)
         count = given.count
-        made = _indices(indices, count)
+        made = indices_of(indices, count)
         ticket = c_uint64()
         check(
             lib.kvrail_node_begin_get(
@@ -453,7 +323,7 @@ class Space:
     def put_batch(self, keys: Sequence[bytes], pages: Sequence[Any]) -> PutResult:
         """Stores pages in the node's own pool of the layout. A page is its bytes in one buffer, all
         regions one behind the other, or a sequence of one buffer for each region."""
-        given = _Keys(keys)
+        given = Keys(keys)
         count = given.count
         if len(pages) != count:
             raise ValueError(f"{len(pages)} pages for {count} keys")
@@ -479,7 +349,7 @@ class Space:
                 raise ValueError(f"{len(parts)} buffers of {sum(part.nbytes for part in parts)} bytes: {self.layout!r}")
             kept += parts
             addresses.extend(part.address for part in parts)
-        statuses, put = _statuses(count), _library.PutCounts()
+        statuses, put = new_statuses(count), _library.PutCounts()
         check(
             lib.kvrail_node_put(
                 self.node._handle,
@@ -495,10 +365,10 @@ class Space:
 
     def put_places(self, keys: Sequence[bytes], places: Places, indices: Iterable[int]) -> PutResult:
         """Stores the pages that are in these places of registered memory: a copy."""
-        given = _Keys(keys)
+        given = Keys(keys)
         count = given.count
-        made = _indices(indices, count)
-        statuses, put = _statuses(count), _library.PutCounts()
+        made = indices_of(indices, count)
+        statuses, put = new_statuses(count), _library.PutCounts()
         check(
             lib.kvrail_node_put_places(
                 self.node._handle,
@@ -515,9 +385,9 @@ class Space:
     def publish_slots(self, pool: int, keys: Sequence[bytes], slots: Iterable[int]) -> array[int]:
         """Publishes the pages that the engine has written into slots of an EnginePool. Returns a
         status for each: 0, or why it is not published."""
-        given = _Keys(keys)
+        given = Keys(keys)
         count = given.count
-        made, statuses = _indices(slots, count), _statuses(count)
+        made, statuses = indices_of(slots, count), new_statuses(count)
         check(
             lib.kvrail_node_publish_slots(
                 self.node._handle,
@@ -533,9 +403,9 @@ class Space:
     def exists(self, keys: Sequence[bytes], timeout: float) -> Found:
         """Which keys have pages: in the node's own pools, or somewhere, as the directory says. It is
         a hint."""
-        given = _Keys(keys)
+        given = Keys(keys)
         count = given.count
-        statuses, leading = _statuses(count), c_size_t()
+        statuses, leading = new_statuses(count), c_size_t()
         check(
             lib.kvrail_node_exists(
                 self.node._handle,
@@ -550,7 +420,7 @@ class Space:
 
     def remove(self, keys: Sequence[bytes]) -> int:
         """Removes pages from the node's own pools. Returns how many there were."""
-        given = _Keys(keys)
+        given = Keys(keys)
         removed = c_size_t()
         check(lib.kvrail_node_remove(self.node._handle, self.number, given.at, ctypes.addressof(removed)))
         return removed.value
@@ -576,7 +446,7 @@ class Get:
     def result(self, timeout: float) -> Got:
         """Its result. Waits for it; raises UnderwayError, a TimeoutError, if it is not there in time."""
         if self._got is None:
-            statuses, counts = _statuses(self.count), _library.GetCounts()
+            statuses, counts = new_statuses(self.count), _library.GetCounts()
             check(
                 lib.kvrail_node_end_get(
                     self.node._handle,
