@@ -8,8 +8,8 @@ mod tests {
 
     use arbitrary::{Arbitrary, Unstructured};
     use kvrail_fuzz::targets::{
-        completions, declaration, get, handover, look_up, plan, record, session_frames, session_message, session_offer, wire_batch,
-        wr_chain,
+        completions, declaration, get, handover, look_up, plan, record, session_frames, session_message,
+        session_offer, wire_batch, wr_chain,
     };
 
     /// The folder of the fuzz targets.

@@ -1,5 +1,5 @@
-//! A node whose reader the caller drives, two owners, and a directory that says what an input wants:
-//! what the `get` target consists of.
+//! A node whose reader the caller drives, two owners, and a directory that says what an input
+//! wants: what the `get` target consists of.
 //!
 //! The GET path reads the clock and its own queues, so it is driven as a caller drives it, over
 //! shared memory, and not in model time. What is checked holds in whatever order the threads run:
