@@ -75,6 +75,11 @@ impl Conversation {
     pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Received>, Cause> {
         let Some(message) = self.channel.open(bytes)? else { return Ok(None) };
         if !self.is_introduced() {
+            // A producer that sends this side away, because it has too many handshakes or stops,
+            // does not wait for the introduction.
+            if let Ok(refused @ Message::Refused(_)) = message::parse(&message) {
+                return Ok(Some(Received::Other(Box::new(refused))));
+            }
             return Err(Cause::Contradiction("it sent a message before this side had introduced itself"));
         }
         if let Some(answer) = message::parse_answer(&message) {
