@@ -93,7 +93,8 @@ fn fill<'a>(
             let from = bytes(region)?;
             // A pool's page has all regions of its layout one behind the other.
             let (part, rest) = to.split_at_mut(length.min(to.len()));
-            part.copy_from_slice(from);
+            // Long regions go around the cache, as a rail's do. Both have the region's length.
+            kvrail_local::copy_bytes(from, part);
             to = rest;
         }
         Ok::<_, CapiError>(())
