@@ -7,14 +7,18 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use common::{Driver, Producer as _, RAIL, pattern};
 use kvrail_core::id::LaneId;
 use kvrail_core::provider::{Commit, Provider as _, ProviderEvent, Read};
 use kvrail_core::time::Nanos;
 use kvrail_core::verbs_abi::WcStatus;
-use kvrail_local::LocalConfig;
 use kvrail_local::shm::{ExportedMemory, Segment, ShmPeer};
+use kvrail_local::{ExportedRegion, LaneTransport, LocalConfig};
 
 const OK: WcStatus = WcStatus::SUCCESS;
 const BYTES: usize = 8 << 20;
@@ -141,4 +145,79 @@ fn what_ends_a_lane_in_the_middle_of_a_list_ends_it_once() {
         }
         drop(withdrawer.map(|thread| thread.join().unwrap()));
     }
+}
+
+/// A transport whose first READ is a plain copy that takes `SLOW`, and whose others block until
+/// they are interrupted.
+struct SlowCopy {
+    bytes: Vec<u8>,
+    copied_by: Sender<ThreadId>,
+    failing: Arc<AtomicBool>,
+}
+
+const SLOW: Duration = Duration::from_millis(600);
+const PLAIN: u32 = 1;
+
+// SAFETY: `execute` writes nothing. The bytes at a plain copy's address live as long as `self`, and
+// are no registered memory.
+unsafe impl LaneTransport for SlowCopy {
+    const LABEL: &'static str = "slow";
+    const COPIES: bool = true;
+    type Interrupt = Arc<AtomicBool>;
+
+    fn interrupt_handle(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.failing)
+    }
+
+    fn interrupt(failing: &Arc<AtomicBool>) {
+        failing.store(true, Ordering::Release);
+    }
+
+    fn plain_copy(&self, read: &Read) -> Option<*const u8> {
+        (read.rkey == PLAIN && read.len as usize <= self.bytes.len()).then(|| self.bytes.as_ptr())
+    }
+
+    fn copied(&self, _: &Read) -> WcStatus {
+        std::thread::sleep(SLOW);
+        self.copied_by.send(std::thread::current().id()).unwrap();
+        OK
+    }
+
+    unsafe fn execute(&mut self, _: &Read) -> WcStatus {
+        while !self.failing.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        WcStatus::RETRY_EXC_ERR
+    }
+}
+
+/// The time that the waiting thread spends on copies is a part of the wait, not added to it.
+#[test]
+fn a_wait_that_copies_and_then_sleeps_is_over_at_its_time() {
+    if std::thread::available_parallelism().map_or(1, |cores| cores.get()) < 2 {
+        eprintln!("SKIPPED: with one core the waiting thread does not copy");
+        return;
+    }
+    for _ in 0..20 {
+        let (copied_by, thread) = channel();
+        let mut driver = Driver::<SlowCopy>::new(config(0), 4096);
+        let bytes = vec![7; 4096];
+        let transport = SlowCopy { bytes, copied_by, failing: Arc::default() };
+        let mut lane = driver.open(0, RAIL, transport);
+        let region = ExportedRegion { base: 0, len: 4096, rkey: PLAIN };
+        let first = driver.read(0, 0, region, 0, 4096);
+        let second = Read { rkey: PLAIN + 1, ..driver.read(0, 1, region, 0, 4096) };
+        // The lane's thread sleeps by now, so that the waiting thread most often comes first.
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(driver.post(&mut lane, &[first, second]), Commit::All);
+        let begun = Instant::now();
+        driver.wait(2, Nanos(2 * SLOW.as_nanos() as u64));
+        let took = begun.elapsed();
+        assert!(took < SLOW * 5 / 2, "{took:?} for a wait of {:?}", 2 * SLOW);
+        drop(driver);
+        if thread.recv().unwrap() == std::thread::current().id() {
+            return;
+        }
+    }
+    panic!("the waiting thread has never copied");
 }

@@ -168,3 +168,15 @@ fn a_table_that_the_caps_leave_out_is_not_read_and_others_are() {
     let error = Node::start_driven(driven, shm::publish(1), shm::rails(1).unwrap()).unwrap_err();
     assert!(matches!(error, NodeError::OneSidedDriven) && error.code() == 7226);
 }
+
+/// With these caps a table is due as soon as another one has been read, so the thread that reads
+/// them never has nothing to do.
+#[test]
+fn look_ups_begin_where_some_table_is_always_due() {
+    let one = owner("one", 0..4);
+    let candidates = vec![one.address().unwrap()];
+    let caps =
+        OneSidedConfig { refresh: Duration::ZERO, slots_per_second: u64::MAX, ..OneSidedConfig::default() };
+    let reader = start(config("reader").layout(LATENT).one_sided(candidates, caps));
+    assert_eq!(get(&reader, 0..4), (0..4).map(Some).collect::<Vec<_>>());
+}

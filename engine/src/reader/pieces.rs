@@ -136,8 +136,9 @@ fn part(region: &DestinationRegion, piece: &Range<u32>, slots: u32) -> Destinati
     let DestinationRegion { range, stride } = *region;
     let before = stride * u64::from(piece.start);
     let addr = range.addr + before;
-    // Behind the last slot there may be less than a stride.
-    let len =
-        if piece.end == slots { range.len - before } else { stride * u64::from(piece.end - piece.start) };
+    // Behind the last slot there may be less than a stride. Bytes beyond its stride hold no slot,
+    // and the cut has not counted them.
+    let all = stride * u64::from(piece.end - piece.start);
+    let len = if piece.end == slots { all.min(range.len - before) } else { all };
     DestinationRegion { range: MemoryRange { addr, len }, stride }
 }

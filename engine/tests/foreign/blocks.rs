@@ -147,3 +147,24 @@ fn memory_of_ones_own_is_cut_between_slots() {
     let again = reader.register_in_pieces(memory::leaked(250 * page).unwrap(), page as u64 + 8192).unwrap();
     assert_eq!(again.len(), 250);
 }
+
+/// Bytes behind the last slot hold none, and are in no piece: a piece that had them would be longer
+/// than was asked for, and a rail may refuse it.
+#[test]
+fn bytes_behind_the_last_slot_make_no_piece_too_long() {
+    let mut reader = Reader::start(LAYOUTS[2], shm::rails(1).unwrap(), Config::default()).unwrap();
+    let page = u64::from(LAYOUTS[2].page_bytes());
+    let memory = EngineMemory::of_bytes(7 * page - 1);
+    let region = DestinationRegion { range: memory.range(), stride: page };
+    for (slots, limit) in [(6, 6 * page + 8192), (3, 3 * page + 8192)] {
+        // SAFETY: the memory is mapped as long as the process lives, and the slots alone use it.
+        let pieces =
+            unsafe { reader.register_foreign_in_pieces(&LAYOUTS[2], &[region], Access::Host, None, limit) };
+        let pieces = pieces.unwrap();
+        assert_eq!(pieces.iter().map(Slots::total).collect::<Vec<_>>(), vec![slots; 6 / slots]);
+        for slots in pieces {
+            let range = reader.unregister(slots).unwrap();
+            assert!(range.len <= limit, "{range:?} is longer than {limit}");
+        }
+    }
+}

@@ -164,10 +164,9 @@ impl<T: LaneTransport> LocalProvider<T> {
         }
     }
 
-    /// Copies beside the workers until there is a reason to end the wait, which has begun just now,
-    /// or nothing to copy. Says whether the wait is over.
-    fn help(&mut self, goal: u64, wait: WaitFor) -> bool {
-        let begun = Instant::now();
+    /// Copies beside the workers until there is a reason to end the wait, which began at `begun`, or
+    /// nothing to copy. Says whether the wait is over.
+    fn help(&mut self, goal: u64, wait: WaitFor, begun: Instant) -> bool {
         let mut looks = 0;
         while looks <= LOOKS {
             if self.progress.has_reason(goal, self.alarms) {
@@ -417,11 +416,17 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
 
     fn wait(&mut self, wait: WaitFor) {
         let Some(goal) = self.goal(wait) else { return };
-        if self.helps && self.posted > self.progress.finished() && self.help(goal, wait) {
-            self.progress.take_woken();
-            return;
+        let mut left = wait.timeout().0;
+        if self.helps && self.posted > self.progress.finished() {
+            let begun = Instant::now();
+            if self.help(goal, wait, begun) {
+                self.progress.take_woken();
+                return;
+            }
+            // The time that was spent on copies is a part of the wait.
+            left = left.saturating_sub(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
         }
-        let nanos = (wait.until != Time::NEVER).then_some(wait.timeout().0);
+        let nanos = (wait.until != Time::NEVER).then_some(left);
         self.progress.sleep_until(goal, self.alarms, nanos);
         self.progress.take_woken();
     }

@@ -255,7 +255,13 @@ impl Feeder {
             }
             let now = Instant::now();
             match self.shared.tables.wanted(now) {
-                Some(wanted) => self.read(&mut reader, wanted),
+                Some(wanted) => {
+                    self.read(&mut reader, wanted);
+                    // There may always be a table to be read again.
+                    if !self.shared.tables.has_unread() {
+                        self.tell_begun();
+                    }
+                }
                 None => {
                     self.tell_begun();
                     let step = STEP.min(self.source.caps.refresh / 4).max(Duration::from_micros(100));

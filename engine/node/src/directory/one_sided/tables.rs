@@ -110,8 +110,10 @@ struct Pool {
     owner: Epoch,
     pool: PoolId,
     slots: u32,
-    /// When it may be read next.
-    next: Instant,
+    /// When it may be read next; `None`: never again.
+    next: Option<Instant>,
+    /// Whether it has been named as wanted.
+    asked: bool,
     image: Option<(Instant, Arc<Image>)>,
 }
 
@@ -156,7 +158,14 @@ impl OneSidedTables {
         }
         state.slots = sum;
         state.owners.insert(owner.epoch, owner.clone());
-        state.pools.push(Pool { owner: owner.epoch, pool, slots, next: Instant::now(), image: None });
+        state.pools.push(Pool {
+            owner: owner.epoch,
+            pool,
+            slots,
+            next: Some(Instant::now()),
+            asked: false,
+            image: None,
+        });
         Ok(())
     }
 
@@ -178,19 +187,25 @@ impl OneSidedTables {
         // At most a second's slots, so the product is far below 2^128.
         let earned = (u128::from(per_second) * passed.as_nanos() / 1_000_000_000) as u64;
         if earned > 0 {
-            (state.budget, state.counted) = ((state.budget + earned).min(per_second), now);
+            (state.budget, state.counted) = (state.budget.saturating_add(earned).min(per_second), now);
         }
         let budget = state.budget;
-        let due = state.pools.iter_mut().filter(|pool| pool.next <= now).min_by_key(|pool| pool.next)?;
+        let due = state.pools.iter_mut().filter(|pool| pool.next.is_some_and(|next| next <= now));
+        let due = due.min_by_key(|pool| pool.next)?;
         // A pool with more slots than a second may have waits for a whole second's.
         let cost = u64::from(due.slots).min(per_second);
         if cost > budget {
             return None;
         }
-        due.next = now + self.config.refresh;
+        (due.next, due.asked) = (now.checked_add(self.config.refresh), true);
         let wanted = WantedTable { owner: due.owner, pool: due.pool, slots: due.slots };
         state.budget -= cost;
         Some(wanted)
+    }
+
+    /// Whether there is a table that [`wanted`](Self::wanted) has not named yet.
+    pub(super) fn has_unread(&self) -> bool {
+        self.read().pools.iter().any(|pool| !pool.asked)
     }
 
     /// Takes in what a pool's owner has published, as of `now`: all of it, as the table that was

@@ -111,3 +111,21 @@ fn the_caps_bound_pools_slots_and_what_is_read_in_a_second() {
         "{caps}"
     );
 }
+
+#[test]
+fn caps_may_be_without_bound() {
+    let config = OneSidedConfig {
+        max_slots: u64::MAX,
+        slots_per_second: u64::MAX,
+        refresh: Duration::MAX,
+        ..Default::default()
+    };
+    let tables = OneSidedTables::new(config);
+    tables.add(&owner(1), PoolId(0), u32::MAX).unwrap();
+    tables.add(&owner(2), PoolId(0), u32::MAX).unwrap();
+    let now = Instant::now() + Duration::from_millis(5);
+    assert!(tables.has_unread());
+    assert!(tables.wanted(now).is_some() && tables.wanted(now + Duration::from_millis(5)).is_some());
+    assert!(!tables.has_unread());
+    assert_eq!(tables.wanted(now + Duration::from_secs(60)), None, "they are read once");
+}
