@@ -82,14 +82,14 @@ pub(crate) fn huge_pages(system: &System) -> Vec<Verdict> {
     let own = check.need(system.transparent_huge_pages.get());
     if own.is_some_and(|choice| choice == "never") {
         check.finding(
-            "transparent huge pages are off: memory to read into is in small pages",
+            "transparent huge pages are off for memory to read into: it is in small pages",
             "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
         );
     }
     let shared = check.need(system.transparent_shared.get());
     if shared.is_some_and(|choice| ["never", "deny"].contains(&choice.as_str())) {
         check.finding(
-            "they are off for shared memory: memory that kvrail publishes is in small pages",
+            "transparent huge pages are off for shared memory, which kvrail publishes: it is in small pages",
             "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled",
         );
     }
