@@ -292,7 +292,7 @@ fn a_machine_without_rdma_is_told_so() {
     assert!(lines[0].contains("no RDMA device"), "{lines:?}");
     assert!(lines[1..].iter().all(|line| line.starts_with("ok")), "{lines:?}");
     let (table, facts) = env(tree.root.to_str().unwrap());
-    assert!(table.contains("RDMA devices  none"), "{table}");
+    assert!(table.contains("RDMA devices   none"), "{table}");
     assert_eq!(facts["devices"], serde_json::json!([]));
 }
 
@@ -335,7 +335,8 @@ fn garbage_in_any_file_is_unknown_and_no_panic() {
     };
     for path in tree.files().iter().filter(|path| one(path)) {
         let text = fs::read(path).unwrap();
-        for (kind, garbage) in kinds {
+        // The other kinds are tried below, in all files at once.
+        for (kind, garbage) in [kinds[2], kinds[4]] {
             fs::write(path, garbage).unwrap();
             let output = over(&tree, &["doctor"]);
             assert!(output.status.code().is_some(), "{kind} in {}: {output:?}", path.display());
