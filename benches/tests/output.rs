@@ -25,6 +25,8 @@ fn commands(served: &Served) -> Vec<Command> {
         own(&drive),
         own(&[&drive[..], &json].concat()),
         own(&[&["serve", "--key", KEY], &SMALL[..]].concat()),
+        own(&["env"]),
+        own(&["env", "--json", "-"]),
         own(&["layout"]),
         own(&["layout", "v4_c4"]),
         own(&["layout", "v4_c4", "--svg"]),

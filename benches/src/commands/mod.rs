@@ -7,7 +7,9 @@ use std::process::{ExitCode, Termination};
 pub(crate) mod child;
 pub(crate) mod churn;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod drive;
+pub(crate) mod env;
 pub(crate) mod layout;
 pub(crate) mod serve;
 
@@ -35,6 +37,8 @@ commands! {
     serve::Serve,
     drive::Drive,
     churn::Churn,
+    env::Env,
+    doctor::Doctor,
     layout::Layout,
     child::Child,
 }

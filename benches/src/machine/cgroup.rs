@@ -9,11 +9,14 @@
 //!
 //! Every function takes the root of the file system, so that tests can bring their own.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
+
+/// The most bytes of a file: a host with thousands of containers has as many mounts.
+const MAX_FILE: u64 = 16 << 20;
 
 /// Why the limits are not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -301,9 +304,19 @@ fn below(root: &Path, group: &str) -> Option<PathBuf> {
 
 /// Reads a file. `None` if it does not exist, since not every group has every limit.
 fn read(path: &Path) -> Result<Option<String>, Unknown> {
-    match fs::read_to_string(path) {
+    let text = || {
+        // Under another root than `/` anything may have the file's name. A FIFO would block.
+        let about = fs::metadata(path)?;
+        if !about.is_file() && !about.is_dir() {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let mut text = String::new();
+        let got = File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+        if got as u64 > MAX_FILE { Err(ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+    };
+    match text() {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if io::Error::kind(&error) == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Unknown::Unreadable { path: path.into(), kind: error.kind() }),
     }
 }

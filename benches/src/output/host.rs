@@ -7,7 +7,10 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use crate::machine::cgroup::{self, CpuQuota, Throttled, Unknown};
+use crate::machine::environment::Environment;
+use crate::machine::environment::system::processor;
 use crate::machine::memory::{Memory, kib};
+use crate::machine::source::Source;
 
 /// The machine.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +32,8 @@ pub(crate) struct Host {
     pub(crate) limits_unknown: Option<String>,
     pub(crate) kernel: String,
     pub(crate) nics: Nics,
+    /// What `kvrail-bench env` prints.
+    pub(crate) environment: Environment,
 }
 
 /// The RDMA devices of the machine.
@@ -63,7 +68,7 @@ impl Host {
             (false, true) => USED,
         };
         Self {
-            cpu: cpu(&cpuinfo).unwrap_or("unknown").into(),
+            cpu: processor(&cpuinfo).unwrap_or("unknown").into(),
             cores: std::thread::available_parallelism().map_or(0, |n| n.get()),
             numa_nodes: nodes.count().max(1),
             ram_bytes: kib(&meminfo, "MemTotal").unwrap_or(0),
@@ -74,6 +79,7 @@ impl Host {
             throttled_s: throttled.time.as_secs_f64(),
             kernel: rustix::system::uname().release().to_string_lossy().into(),
             nics: Nics { devices, note },
+            environment: Environment::read(&Source::at(Path::new("/"))),
         }
     }
 
@@ -144,28 +150,11 @@ fn list(folder: &str) -> Vec<String> {
     names
 }
 
-/// The processor's name in `/proc/cpuinfo`. On x86 that is the model name; ARM kernels give a part
-/// number at best.
-fn cpu(cpuinfo: &str) -> Option<&str> {
-    let named = |name| {
-        let line = cpuinfo.lines().find(|line| line.starts_with(name))?;
-        line.split_once(':').map(|(_, value)| value.trim())
-    };
-    named("model name").or_else(|| named("Model")).or_else(|| named("CPU part"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn the_processor_is_named_as_the_kernel_names_it() {
-        assert_eq!(cpu("processor\t: 0\nmodel name\t: AMD EPYC 9654\n"), Some("AMD EPYC 9654"));
-        assert_eq!(cpu("processor\t: 0\nCPU part\t: 0xd40\n"), Some("0xd40"));
-        assert_eq!(cpu(""), None);
-    }
 
     fn quota(file: &str, cores: f64, times: u64) -> CpuQuota {
         let throttled = Throttled { times, time: Duration::from_millis(100 * times) };

@@ -2,7 +2,9 @@
 
 pub(crate) mod churn;
 pub(crate) mod drive_line;
+pub(crate) mod environment;
 pub(crate) mod error_text;
+pub(crate) mod grid;
 pub(crate) mod host;
 pub(crate) mod json;
 pub(crate) mod numbers;

@@ -15,11 +15,13 @@
 //! | [`descriptors`] | threads with a descriptor table of their own |
 //! | [`ring`] | a wait-free ring between two threads |
 //! | [`secret`] | random bytes, and secrets that compare in constant time |
+//! | [`gid`] | the choice of an RDMA port's address among those of its GID table |
 //! | [`numa`] | the NUMA nodes on which a thread may run |
 //! | [`log_limit`] | a rate limit for log lines that a remote side can cause |
 //!
-//! The crate knows the host and nothing of rails, sessions or pages. Of kvrail-core it uses the
-//! points in time, the memory ranges and the ring.
+//! The crate knows the host and nothing of rails, sessions or pages. The choice of an address is
+//! here because kvrail-bench shows it on hosts where the verbs rail is not built. Of kvrail-core
+//! the crate uses the points in time, the memory ranges and the ring.
 
 #[cfg(not(loom))]
 pub mod accept;
@@ -29,6 +31,8 @@ pub mod clock;
 pub mod descriptors;
 #[cfg(not(loom))]
 pub mod exported;
+#[cfg(not(loom))]
+pub mod gid;
 #[cfg(not(loom))]
 pub mod handshakes;
 #[cfg(not(loom))]

@@ -21,7 +21,7 @@
 //!
 //! | folder | holds |
 //! |---|---|
-//! | `device/` | devices and ports, and the choice of a port's address |
+//! | `device/` | devices and ports; the choice of a port's address is kvrail-host's |
 //! | `rail/` | an opened port with its domain and its completion queue (`cq.rs`) |
 //! | `mr/` | registered memory |
 //! | `qp/` | queue pairs: handle, states, destruction |

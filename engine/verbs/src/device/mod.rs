@@ -4,7 +4,6 @@
 pub(crate) mod context;
 pub(crate) mod driver;
 mod fork;
-pub mod gid;
 mod interfaces;
 mod list;
 pub(crate) mod port;
@@ -12,4 +11,5 @@ pub(crate) mod sysfs;
 
 pub use driver::Driver;
 pub use fork::{ForkSafety, fork_safety};
+pub use kvrail_host::gid;
 pub use list::devices;

@@ -199,7 +199,8 @@ pub struct GidSelection {
 
 /// A sort key by which the best address comes first: IPv4 addresses of 169.254/16 come after all
 /// others, then the kind counts.
-pub(crate) fn rank(kind: GidKind, gid: Gid) -> (bool, GidKind) {
+#[must_use]
+pub fn rank(kind: GidKind, gid: Gid) -> (bool, GidKind) {
     (gid.ipv4().is_some_and(|ip| ip.is_link_local()), kind)
 }
 
