@@ -15,6 +15,7 @@
 //! | [`names`] | is a public type name declared twice, or a banned name declared |
 //! | [`codes`] | are error codes unique, in their crate's range, and listed |
 //! | [`links`] | does a page of the docs point at something that is not there |
+//! | [`packages`] | where dependencies come from, and what published packages lack |
 //! | [`testing`] | does docs/testing.md name a test that is not in the tree |
 //! | [`unsafety`] | are the files with unsafe code those that docs/safety.md lists |
 
@@ -26,6 +27,7 @@ pub mod lexer;
 pub mod links;
 pub mod modules;
 pub mod names;
+pub mod packages;
 pub mod testing;
 pub mod text;
 pub mod threads;

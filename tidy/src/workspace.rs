@@ -17,6 +17,19 @@ pub struct Target {
     pub published: bool,
 }
 
+/// A package of the workspace.
+#[derive(Clone, Debug)]
+pub struct Package {
+    /// Its name, for instance `kvrail-core`.
+    pub name: String,
+    /// The folder of its Cargo.toml.
+    pub folder: PathBuf,
+    /// Whether it goes to a registry.
+    pub published: bool,
+    /// The keys of its manifest that a registry shows, and whether they say something.
+    pub described: Vec<(&'static str, bool)>,
+}
+
 /// The folder that holds the workspace's Cargo.toml.
 #[must_use]
 pub fn root() -> PathBuf {
@@ -31,19 +44,11 @@ pub fn root() -> PathBuf {
 /// When `cargo metadata` fails or prints something that it does not document.
 #[must_use]
 pub fn targets() -> Vec<Target> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .current_dir(root())
-        .output()
-        .expect("cargo metadata starts");
-    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+    let metadata = metadata();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let mut targets = Vec::new();
     for package in metadata["packages"].as_array().expect("packages") {
-        // Null: any registry. An empty list: none.
-        let published = package["publish"].as_array().is_none_or(|registries| !registries.is_empty());
+        let published = is_published(package);
         for target in package["targets"].as_array().expect("targets") {
             let kinds: Vec<_> = target["kind"].as_array().expect("kinds").iter().map(text).collect();
             let library = kinds.iter().any(|kind| kind.ends_with("lib") || kind == "proc-macro");
@@ -54,6 +59,45 @@ pub fn targets() -> Vec<Target> {
         }
     }
     targets
+}
+
+/// All packages of the workspace.
+///
+/// # Panics
+///
+/// When `cargo metadata` fails or prints something that it does not document.
+#[must_use]
+pub fn packages() -> Vec<Package> {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().expect("packages");
+    let read = packages.iter().map(|package| {
+        let text = |key: &str| package[key].as_str().unwrap_or_default();
+        let keys = ["license", "description", "repository", "readme"];
+        Package {
+            name: text("name").to_owned(),
+            folder: Path::new(text("manifest_path")).parent().expect("a folder").to_owned(),
+            published: is_published(package),
+            described: keys.map(|key| (key, !text(key).is_empty())).to_vec(),
+        }
+    });
+    read.collect()
+}
+
+/// What `cargo metadata` says of the workspace, without its dependencies.
+fn metadata() -> serde_json::Value {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .expect("cargo metadata starts");
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo prints JSON")
+}
+
+/// Null: any registry. An empty list: none.
+fn is_published(package: &serde_json::Value) -> bool {
+    package["publish"].as_array().is_none_or(|registries| !registries.is_empty())
 }
 
 /// Every file of the tree whose extension is one of `extensions`, build outputs left out, sorted.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use kvrail_tidy::{circles, codes, links, names, testing, text, threads, unsafety, workspace};
+use kvrail_tidy::{circles, codes, links, names, packages, testing, text, threads, unsafety, workspace};
 
 /// Fails with all findings, a line each.
 fn assert_none(rule: &str, findings: &[String]) {
@@ -135,4 +135,14 @@ fn files_with_unsafe_code_are_listed() {
         product.filter(|(_, path)| unsafety::lifts(path)).map(|(shown, _)| shown).collect();
     let page = std::fs::read_to_string(workspace::root().join("docs/safety.md")).expect("docs/safety.md");
     assert_none("unsafe code is where the docs say", &unsafety::unlisted(&files, &page));
+}
+
+#[test]
+fn every_dependency_comes_from_the_registry_or_this_tree() {
+    assert_none("packages come from crates.io", &packages::foreign());
+}
+
+#[test]
+fn every_published_package_has_its_readme_and_both_licences() {
+    assert_none("a package says what it is and on which terms", &packages::incomplete());
 }
