@@ -293,6 +293,12 @@ impl ServiceClient {
         self.handle.notify(self.id);
     }
 
+    /// How many threads sleep until their answer comes.
+    #[cfg(test)]
+    pub(crate) fn asleep(&self) -> usize {
+        self.shared.lock().calls.iter().filter(|call| call.sleeper.is_some()).count()
+    }
+
     /// Its connection, in the reactor that serves it.
     #[cfg(test)]
     pub(crate) const fn connection(&self) -> ConnectionId {

@@ -216,6 +216,11 @@ fn a_client_that_is_given_up_wakes_all_who_wait_for_a_server_that_does_not_answe
     let client = rig.client();
     std::thread::scope(|scope| {
         let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| client.call(GATED, &[], soon()))).collect();
+        let limit = soon();
+        while client.asleep() < 4 {
+            assert!(Instant::now() < limit, "all wait for their answers");
+            std::thread::yield_now();
+        }
         // The gate is shut, so that none of them gets an answer: only giving up ends their wait.
         client.give_up();
         for thread in waiting {
