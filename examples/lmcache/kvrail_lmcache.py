@@ -167,7 +167,7 @@ class KvrailConnector:
                 settled = got.unsettled == 0
                 for at, place, status in zip(batch, places, got.statuses):
                     if status == 0:
-                        # LMCache's memoryviews have the format "<B", which Python does not assign to.
+                        # LMCache's memoryviews have the format "<B": Python does not assign to it.
                         to, came = kvrail.Memory.of(buffers[at]), self.staging.address + place * self.chunk_bytes
                         ctypes.memmove(to.address, came, self.chunk_bytes)
                     else:

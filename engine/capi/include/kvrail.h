@@ -1524,8 +1524,9 @@ int32_t kvrail_node_start(const struct kvrail_node_config *config, struct kvrail
 // others, and its sessions end. Waits for calls of this node that are under way in other threads,
 // and then takes some seconds at most. After KVRAIL_OK nothing uses the caller's memory any more.
 // After KVRAIL_ERROR_STILL_READING the node is closed as well, and the memory that was registered
-// by kvrail_node_register() must stay until the process ends: hardware may still write there. A child
-// of a fork has a copy of its parent's node, which this forgets: the node goes on in the parent.
+// by kvrail_node_register() must stay until the process ends: hardware may still write there.
+// A child of a fork has a copy of its parent's node, which this forgets: the node goes on in the
+// parent.
 int32_t kvrail_node_close(struct kvrail_node *node);
 
 // The address at which other nodes reach it, with the port that the system chose. A node without
@@ -1560,10 +1561,10 @@ int32_t kvrail_node_space(struct kvrail_node *node,
 //
 // Until kvrail_node_unregister() or kvrail_node_close() has returned KVRAIL_OK, the memory stays
 // mapped, readable and writable by the CPU, and no other registration has it: a page that lands by
-// one of two would overwrite one that landed by the other. From a get of a place until its result, the place is
-// the library's; and until kvrail_node_settle() says that it is settled, if the get said that it
-// is not. `destinations` is null, or points to `destination_count` destinations; `places` and
-// `count` are null, or point to places for results.
+// one of two would overwrite one that landed by the other. From a get of a place until its
+// result, the place is the library's; and until kvrail_node_settle() says that it is settled, if
+// the get said that it is not. `destinations` is null, or points to `destination_count`
+// destinations; `places` and `count` are null, or point to places for results.
 int32_t kvrail_node_register(struct kvrail_node *node,
                              const struct kvrail_layout *layout,
                              const struct kvrail_destination *destinations,

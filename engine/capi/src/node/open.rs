@@ -38,8 +38,8 @@ pub(super) struct Space {
     pub(super) regions: Vec<usize>,
 }
 
-/// Registered memory by its number. No number is used again: whoever has that of memory that was
-/// released must not get pages into other memory.
+/// Registered memory by its number. No number is used again: a caller that still has the number of
+/// memory that was released must not get pages into other memory.
 #[derive(Default)]
 struct Registered {
     next: u32,

@@ -444,7 +444,6 @@ class Get:
 
     def __init__(self, node: Node, tag: int, count: int) -> None:
         self.node, self.tag, self.count = node, tag, count
-        # The library's numbers begin at 1.
         self._ticket = c_uint64()
         self._got: Got | None = None
 
@@ -484,12 +483,10 @@ class Get:
 
     def __del__(self) -> None:
         if self._got is None and self._ticket.value and self.node._handle:
-            # It may have been given up, or its node closed: then this does nothing.
             lib.kvrail_node_abandon_get(self.node._handle, self._ticket)
 
 
 def _other_node(places: Places) -> ValueError:
-    """Numbers of places are a node's own: at another node they name other memory."""
     return ValueError(f"places {places.number} are registered with another node than the space's")
 
 
