@@ -59,10 +59,10 @@ class TimedStorage(KvrailStorage):
 class Engine:
     """A controller with its device pool, its host pool, and this backend."""
 
-    def __init__(self, kind: str, layout: str, **options: Any) -> None:
+    def __init__(self, kind: str, layout: str, dtype: torch.dtype = torch.bfloat16, **options: Any) -> None:
         if kind == "mla":
             device: Any = MLATokenToKVPool(
-                TOKENS * PAGES, TOKENS, torch.bfloat16, 512, 64, LAYERS, "cpu", False
+                TOKENS * PAGES, TOKENS, dtype, 512, 64, LAYERS, "cpu", False
             )
             self.host: Any = MLATokenToKVPoolHost(
                 device.get_device_pool_infos()[0].buffer_info,
@@ -77,7 +77,7 @@ class Engine:
                 target_layer_num=LAYERS,
             )
         else:
-            device = MHATokenToKVPool(TOKENS * PAGES, TOKENS, torch.bfloat16, 4, 64, LAYERS, "cpu", False)
+            device = MHATokenToKVPool(TOKENS * PAGES, TOKENS, dtype, 4, 64, LAYERS, "cpu", False)
             self.host = MHATokenToKVPoolHost(
                 device.get_device_pool_infos()[0].buffer_info,
                 2.0,
@@ -89,7 +89,7 @@ class Engine:
                 start_layer=device.start_layer,
                 end_layer=device.end_layer,
             )
-        allocator = PagedTokenToKVPoolAllocator(device.size, TOKENS, torch.bfloat16, "cpu", device, False)
+        allocator = PagedTokenToKVPoolAllocator(device.size, TOKENS, dtype, "cpu", device, False)
         given = {
             "backend_name": "kvrail",
             "module_path": "engine",

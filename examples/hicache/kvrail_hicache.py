@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from sglang.srt.mem_cache.hicache_storage import HiCacheStorage
+from sglang.srt.runtime_context import get_server_args
 
 import kvrail
 
@@ -78,6 +79,17 @@ def host_layout(pool: Any) -> tuple[kvrail.Layout, list[kvrail.Memory], list[int
     return layout, memories, strides
 
 
+def element_of_bytes() -> str:
+    """What the bytes of a host pool are whose elements SGLang keeps as bytes: it does so with all
+    types of eight bits and fewer, and pages of fp8_e4m3 and of fp8_e5m2 have the same layout."""
+    try:
+        return str(get_server_args().kv_cache_dtype)
+    except Exception:  # There is no server in this process.
+        raise ValueError(
+            'the host pool has bytes, and nothing says what they are: give "kvrail_element", such as "fp8_e4m3"'
+        ) from None
+
+
 class KvrailStorage(HiCacheStorage):
     """One for each rank of the engine. Its options stand in README.md."""
 
@@ -93,6 +105,7 @@ class KvrailStorage(HiCacheStorage):
         self.settle = float(self.options.pop("settle", 30.0))
         self.pool_bytes = int(self.options.pop("pool_bytes", 1 << 30))
         self.model = str(self.options.pop("model", storage_config.model_name))
+        self.element = self.options.pop("element", None)
         self.node: kvrail.Node | None = None
 
     # What SGLang calls.
@@ -100,6 +113,8 @@ class KvrailStorage(HiCacheStorage):
     def register_mem_pool_host(self, mem_pool_host: Any) -> None:
         super().register_mem_pool_host(mem_pool_host)
         layout, memories, strides = host_layout(mem_pool_host)
+        if self.element is None and mem_pool_host.dtype == torch.uint8:
+            self.element = element_of_bytes()
         slots = self.pool_bytes // layout.page_bytes
         if slots == 0:
             raise ValueError(f"kvrail_pool_bytes is {self.pool_bytes}, and a page has {layout.page_bytes}")
@@ -177,13 +192,15 @@ class KvrailStorage(HiCacheStorage):
         return False
 
     def _shape(self) -> str:
-        """What keeps the pages of ranks apart. All ranks of MLA have the same pages."""
+        """What keeps apart the pages of ranks, and of elements that have the same layout. All ranks of
+        MLA have the same pages."""
         config = self.config
         parts = [("pp", config.pp_rank, config.pp_size), ("cp", config.attn_cp_rank, config.attn_cp_size)]
         parts.append(("dcp", config.dcp_rank, config.dcp_size))
         if not config.is_mla_model:
             parts.append(("tp", config.tp_rank, config.tp_size))
-        return ", ".join(f"{name} {rank} of {size}" for name, rank, size in parts)
+        ranks = ", ".join(f"{name} {rank} of {size}" for name, rank, size in parts)
+        return ranks if self.element is None else f"{ranks}, {self.element}"
 
     def _pages(self, host_indices: torch.Tensor) -> list[int]:
         """The numbers of the host pages that these tokens are. SGLang gives whole pages."""

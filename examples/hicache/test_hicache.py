@@ -216,6 +216,28 @@ def test_a_producer_that_overwrites_its_pages_meanwhile(engine: Engine) -> None:
         producer.close()
 
 
+def test_engines_of_two_types_of_eight_bits_find_none_of_each_others_pages() -> None:
+    """SGLang keeps both as bytes, so their pages have the same layout."""
+    prompt, open_engines = tokens(5), []
+
+    def engine_of(dtype: torch.dtype, element: str, **options: str) -> Engine:
+        made = Engine("mla", "page_first", dtype, element=element, **options)
+        assert made.host.dtype == torch.uint8
+        open_engines.append(made)
+        return made
+
+    try:
+        first = engine_of(torch.float8_e4m3fn, "fp8_e4m3")
+        stored = first.back_up(prompt)
+        other = engine_of(torch.float8_e5m2, "fp8_e5m2", directory=first.directory)
+        same = engine_of(torch.float8_e4m3fn, "fp8_e4m3", directory=first.directory)
+        assert other.prefetch(prompt)[:2] == (0, 0)
+        assert same.prefetch(prompt) == (5, 5, stored)
+    finally:
+        for made in reversed(open_engines):
+            made.close()
+
+
 def test_a_frozen_directory_answers_within_the_bound(engine: Engine) -> None:
     """The directory is in another process, which stops, and goes on later."""
     prompt = tokens(30)

@@ -127,9 +127,13 @@ class KvrailConnector:
 
     def _submit(self, job: Callable[[float], Any], count: int, look_up: bool = False) -> int:
         with self.lock:
+            if self.closed:
+                # No worker would answer it, and LMCache would wait for ever.
+                raise RuntimeError("the adapter is closed")
             self.number += 1
             number = self.number
-        self.jobs.put((number, job, count, look_up, time.monotonic() + self.timeout))
+            # Under the lock, so that close() puts the workers' end behind it.
+            self.jobs.put((number, job, count, look_up, time.monotonic() + self.timeout))
         return number
 
     def _work(self) -> None:
@@ -157,19 +161,19 @@ class KvrailConnector:
             places = self._take_places(len(wanted), until)
             batch, wanted = wanted[: len(places)], wanted[len(places) :]
             left = max(until - time.monotonic(), 0.0)
+            settled = False
             try:
                 got = self.space.get_batch([key_bytes(keys[at]) for at in batch], self.places, places, left)
-            except BaseException:
-                self._give_back(places, settled=False)
-                raise
-            for at, place, status in zip(batch, places, got.statuses):
-                if status == 0:
-                    # LMCache's memoryviews have the format "<B", which Python does not assign to.
-                    to, came = kvrail.Memory.of(buffers[at]), self.staging.address + place * self.chunk_bytes
-                    ctypes.memmove(to.address, came, self.chunk_bytes)
-                else:
-                    flags[at], why = False, kvrail.status_meaning(status)
-            self._give_back(places, settled=got.unsettled == 0)
+                settled = got.unsettled == 0
+                for at, place, status in zip(batch, places, got.statuses):
+                    if status == 0:
+                        # LMCache's memoryviews have the format "<B": Python does not assign to it.
+                        to, came = kvrail.Memory.of(buffers[at]), self.staging.address + place * self.chunk_bytes
+                        ctypes.memmove(to.address, came, self.chunk_bytes)
+                    else:
+                        flags[at], why = False, kvrail.status_meaning(status)
+            finally:
+                self._give_back(places, settled)
         return flags, why
 
     def _take_places(self, most: int, until: float) -> list[int]:

@@ -177,6 +177,34 @@ def test_buffers_of_another_length_are_answered_with_false() -> None:
         connector.close()
 
 
+def answer(connector: Connector, number: int) -> Any:
+    """The answer to a batch, with this number."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        for ended in connector.drain_completions():
+            assert ended[0] == number
+            return ended[1:]
+        time.sleep(0.01)
+    raise TimeoutError("no answer")
+
+
+def test_a_load_that_fails_in_its_middle_loses_no_place() -> None:
+    connector = Connector(chunk_bytes=4096, key=KEY, tag_secret=SECRET, timeout=TIMEOUT, staging_chunks=2)
+    try:
+        assert answer(connector, connector.submit_batch_set(["a"], [memoryview(bytes(range(256)) * 16)]))[0]
+        # Bytes that cannot be written: found after the chunk has come.
+        for _ in range(4):
+            ok, why, flags = answer(connector, connector.submit_batch_get(["a"], [memoryview(bytes(4096))]))
+            assert not ok and "writable" in why and flags == [False]
+        buffer = bytearray(4096)
+        assert answer(connector, connector.submit_batch_get(["a"], [memoryview(buffer)]))[0]
+        assert buffer == bytes(range(256)) * 16 and connector.free.qsize() == 2
+    finally:
+        connector.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        connector.submit_batch_exists(["a"])
+
+
 PRODUCER = """
 import sys, kvrail, kvrail_lmcache
 chunk, directory, *keys = sys.argv[1:]

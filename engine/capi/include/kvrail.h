@@ -172,7 +172,7 @@
 // The place is not there, or is not free: a get uses it, or hardware may still write into it.
 #define KVRAIL_ERROR_PLACE_BUSY 8052
 
-// The memory was registered for pages of another layout than those of the space.
+// The memory, or the pool, is for pages of another layout than those of the space.
 #define KVRAIL_ERROR_SPACE_LAYOUT 8053
 
 // The node has no pool of its own for pages of the layout.
@@ -1525,6 +1525,8 @@ int32_t kvrail_node_start(const struct kvrail_node_config *config, struct kvrail
 // and then takes some seconds at most. After KVRAIL_OK nothing uses the caller's memory any more.
 // After KVRAIL_ERROR_STILL_READING the node is closed as well, and the memory that was registered
 // by kvrail_node_register() must stay until the process ends: hardware may still write there.
+// A child of a fork has a copy of its parent's node, which this forgets: the node goes on in the
+// parent.
 int32_t kvrail_node_close(struct kvrail_node *node);
 
 // The address at which other nodes reach it, with the port that the system chose. A node without
@@ -1558,10 +1560,11 @@ int32_t kvrail_node_space(struct kvrail_node *node,
 // # Safety
 //
 // Until kvrail_node_unregister() or kvrail_node_close() has returned KVRAIL_OK, the memory stays
-// mapped, readable and writable by the CPU. From a get of a place until its result, the place is
-// the library's; and until kvrail_node_settle() says that it is settled, if the get said that it
-// is not. `destinations` is null, or points to `destination_count` destinations; `places` and
-// `count` are null, or point to places for results.
+// mapped, readable and writable by the CPU, and no other registration has it: a page that lands by
+// one of two would overwrite one that landed by the other. From a get of a place until its
+// result, the place is the library's; and until kvrail_node_settle() says that it is settled, if
+// the get said that it is not. `destinations` is null, or points to `destination_count`
+// destinations; `places` and `count` are null, or point to places for results.
 int32_t kvrail_node_register(struct kvrail_node *node,
                              const struct kvrail_layout *layout,
                              const struct kvrail_destination *destinations,

@@ -88,7 +88,7 @@ pub(crate) enum CapiError {
          may still write into it"
     )]
     PlaceBusy { places: u32, index: u32 },
-    #[error("the memory was registered for pages of {of}, and the space has pages of {space}")]
+    #[error("the memory is for pages of {of}, and the space has pages of {space}")]
     SpaceLayout { of: String, space: String },
     #[error("the node has no pool of its own for pages of {layout}: give it one")]
     NoOwnPool { layout: String },

@@ -39,6 +39,9 @@ def test_memory_that_does_not_fit_is_refused() -> None:
         Memory.of(array[:, 1])
     with pytest.raises(ValueError, match="writable"):
         Memory.of(b"read only")
+    with pytest.raises(ValueError, match="writable"):
+        Memory.of(Memory.of(b"read only", writable=False))
+    assert Memory.of(Memory.of(array, writable=False)).nbytes == 16
     array.flags.writeable = False
     with pytest.raises(ValueError, match="writable"):
         Memory.of(array)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import select
+import signal
+import socket
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -86,6 +90,106 @@ def test_regions_of_a_layout_are_buffers_of_their_own(nodes: Nodes) -> None:
         owner.put_batch(keys(1), [(k[0],)])
     with pytest.raises(ValueError, match="a page of 12 bytes"):
         owner.put_batch(keys(1), [b"hello world!"])
+
+
+def test_regions_of_several_lengths_keep_their_own(nodes: Nodes) -> None:
+    layout = kvrail.Layout.declare(
+        "uneven", [{"a": ("u8", 1024)}, {"b": ("u8", 3072)}], order=["regions(planes)"], page_bytes=4096
+    )
+    assert layout.region_bytes == (1024, 3072)
+    owner, reader = pair(nodes, layout)
+    a, b = bytes([1]) * 1024, bytes([2]) * 3072
+    assert owner.put_batch(keys(2), [a + b, (a, b)]).stored == 2
+    # As long as a page, and yet each of the wrong length.
+    with pytest.raises(ValueError, match="2048, 2048"):
+        owner.put_batch([b"other"], [(bytes(2048), bytes(2048))])
+    owner.node.flush(5)
+    to_a, to_b = np.zeros((2, 1024), np.uint8), np.zeros((2, 3072), np.uint8)
+    places = reader.node.register(layout, [to_a, to_b])
+    assert reader.get_batch(keys(2), places, [0, 1], 5).hits == 2
+    assert (to_a == 1).all() and (to_b == 2).all()
+
+
+def test_places_name_only_the_memory_that_they_were_made_of(nodes: Nodes, layout: kvrail.Layout) -> None:
+    owner, reader = pair(nodes, layout)
+    owner.put_batch(keys(1), [page(7)])
+    owner.node.flush(5)
+    gone, there, others = np.zeros(PAGE, np.uint8), np.zeros(PAGE, np.uint8), np.zeros(PAGE, np.uint8)
+    released = reader.node.register(layout, [gone])
+    released.unregister()
+    places = reader.node.register(layout, [there])
+    with pytest.raises(kvrail.UsageError, match="released"):
+        reader.get_batch(keys(1), released, [0], 5)
+    with pytest.raises(kvrail.UsageError, match="released"):
+        released.unregister()
+    of_owner = owner.node.register(layout, [others])
+    for call in (reader.get_batch, reader.begin_get):
+        with pytest.raises(ValueError, match="another node"):
+            call(keys(1), of_owner, [0], 5)
+    with pytest.raises(ValueError, match="another node"):
+        owner.put_places(keys(1), places, [0])
+    assert not gone.any() and not there.any() and not others.any()
+    assert reader.get_batch(keys(1), places, [0], 5).hits == 1 and there.tobytes() == page(7)
+
+
+def test_a_get_that_is_dropped_gives_its_places_back(nodes: Nodes, layout: kvrail.Layout) -> None:
+    owner, reader = pair(nodes, layout)
+    places = reader.node.register(layout, [np.zeros((4, PAGE), np.uint8)])
+    reader.begin_get(keys(4), places, range(4), 5)
+    gc.collect()
+    assert places.settle(range(4), 10)
+    assert not select.select([reader.node], [], [], 0)[0] and reader.node.ended() == []
+
+
+def test_a_thread_that_waits_for_a_get_is_told_that_it_was_given_up(nodes: Nodes, layout: kvrail.Layout) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        directory = f"embedded:127.0.0.1:{silent.getsockname()[1]}"
+        node = nodes.start(layouts=[layout], directory=directory)
+        places = node.register(layout, [np.zeros(PAGE, np.uint8)])
+        get = node.space(layout, "m").begin_get(keys(1), places, [0], 300)
+        told: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                get.result(300)
+            except kvrail.UsageError as error:
+                told.append(error)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        # The test holds either way; with this the thread most likely waits.
+        time.sleep(0.2)
+        get.abandon()
+        thread.join(60)
+        assert not thread.is_alive() and len(told) == 1
+        assert places.settle([0], 10)
+
+
+def test_texts_that_c_would_cut_are_refused(nodes: Nodes, layout: kvrail.Layout) -> None:
+    node = nodes.start(layouts=[layout], directory="none")
+    for model, shape in (("m\0one", ""), ("m", "s\0two")):
+        with pytest.raises(ValueError, match="zero"):
+            node.space(layout, model, shape)
+    with pytest.raises(ValueError, match="zero"):
+        kvrail.Layout.declare("a\0b", [{"a": ("u8", 1)}])
+
+
+def test_a_child_of_a_fork_ends_without_its_parents_node(nodes: Nodes, layout: kvrail.Layout) -> None:
+    owner, reader = pair(nodes, layout)
+    places = reader.node.register(layout, [np.zeros((2, PAGE), np.uint8)])
+    begun = reader.begin_get(keys(1), places, [0], 5)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        # As finalizers do at the end of an interpreter.
+        reader.node.close()
+        owner.node.close()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert begun.result(10).hits == 0
+    owner.put_batch(keys(1), [page(3)])
+    owner.node.flush(5)
+    assert reader.get_batch(keys(1), places, [1], 5).hits == 1
 
 
 def test_a_get_that_is_begun_ends_in_an_event_loop(nodes: Nodes, layout: kvrail.Layout) -> None:

@@ -102,7 +102,7 @@ pub const KVRAIL_ERROR_SPACE: i32 = 8050;
 pub const KVRAIL_ERROR_PLACES: i32 = 8051;
 /// The place is not there, or is not free: a get uses it, or hardware may still write into it.
 pub const KVRAIL_ERROR_PLACE_BUSY: i32 = 8052;
-/// The memory was registered for pages of another layout than those of the space.
+/// The memory, or the pool, is for pages of another layout than those of the space.
 pub const KVRAIL_ERROR_SPACE_LAYOUT: i32 = 8053;
 /// The node has no pool of its own for pages of the layout.
 pub const KVRAIL_ERROR_NO_OWN_POOL: i32 = 8054;

@@ -36,6 +36,8 @@ pub unsafe extern "C" fn kvrail_node_start(
 /// and then takes some seconds at most. After KVRAIL_OK nothing uses the caller's memory any more.
 /// After KVRAIL_ERROR_STILL_READING the node is closed as well, and the memory that was registered
 /// by kvrail_node_register() must stay until the process ends: hardware may still write there.
+/// A child of a fork has a copy of its parent's node, which this forgets: the node goes on in the
+/// parent.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvrail_node_close(node: *mut kvrail_node) -> i32 {
     // SAFETY: no pointer is followed.
@@ -102,10 +104,11 @@ pub unsafe extern "C" fn kvrail_node_space(
 /// # Safety
 ///
 /// Until kvrail_node_unregister() or kvrail_node_close() has returned KVRAIL_OK, the memory stays
-/// mapped, readable and writable by the CPU. From a get of a place until its result, the place is
-/// the library's; and until kvrail_node_settle() says that it is settled, if the get said that it
-/// is not. `destinations` is null, or points to `destination_count` destinations; `places` and
-/// `count` are null, or point to places for results.
+/// mapped, readable and writable by the CPU, and no other registration has it: a page that lands by
+/// one of two would overwrite one that landed by the other. From a get of a place until its
+/// result, the place is the library's; and until kvrail_node_settle() says that it is settled, if
+/// the get said that it is not. `destinations` is null, or points to `destination_count`
+/// destinations; `places` and `count` are null, or point to places for results.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvrail_node_register(
     node: *mut kvrail_node,

@@ -124,10 +124,15 @@ impl Begun {
         ticket
     }
 
-    /// The batch of an ended get. Waits for it until `until`.
-    pub(super) fn take(&self, ticket: u64, until: Instant) -> Result<GetBatch, CapiError> {
+    /// The batch of an ended get of `count` keys. Waits for it until `until`.
+    pub(super) fn take(&self, ticket: u64, count: usize, until: Instant) -> Result<GetBatch, CapiError> {
         let mut state = self.shared.lock();
         loop {
+            // Under the lock, so that a caller with another count changes nothing for the others.
+            if state.ended.get(&ticket).is_some_and(|batch| batch.len() != count) {
+                let (what, value) = ("count", count as u64);
+                return Err(CapiError::Value { what, value, allowed: "the number of keys of the get" });
+            }
             if let Some(batch) = state.ended.remove(&ticket) {
                 state.unnamed.retain(|ended| ended.ticket != ticket);
                 self.clear_if_named(&state);
@@ -156,6 +161,8 @@ impl Begun {
         let mut state = self.shared.lock();
         if let Some(at) = state.flights.iter().position(|flight| flight.ticket == ticket) {
             state.flights.swap_remove(at);
+            // A thread that waits for it waits for nothing now.
+            self.shared.some_ended.notify_all();
             return Ok(());
         }
         let known = state.ended.remove(&ticket);
@@ -189,12 +196,5 @@ impl Drop for Begun {
             // It does not panic, and nothing depends on it any more.
             let _ = thread.join();
         }
-    }
-}
-
-impl Begun {
-    /// Puts an ended get back, whose results were not taken.
-    pub(super) fn give_back(&self, ticket: u64, batch: GetBatch) {
-        self.shared.lock().ended.insert(ticket, batch);
     }
 }

@@ -22,6 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ::kvrail_node::{Node, PoolStatistics};
+use kvrail_host::descriptors::OwnerProcess;
 
 pub(crate) use self::exchange::Wanted;
 pub(crate) use self::keys::Keys;
@@ -40,11 +41,12 @@ static NODES: Registry<Handle> = Registry::new("node");
 pub(crate) struct Handle {
     /// Taken when it is closed, which waits for calls that are under way.
     open: RwLock<Option<Open>>,
+    maker: OwnerProcess,
 }
 
 /// The handle of a new node.
 pub(crate) fn opened(open: Open) -> Result<*mut kvrail_node, CapiError> {
-    NODES.open(Handle { open: RwLock::new(Some(open)) })
+    NODES.open(Handle { open: RwLock::new(Some(open)), maker: OwnerProcess::current() })
 }
 
 /// Calls `with` with the node of a handle.
@@ -60,6 +62,12 @@ pub(crate) fn with<R>(
 /// Closes a node, as soon as no call of it is under way.
 pub(crate) fn close(handle: *const kvrail_node) -> Result<(), CapiError> {
     let handle = NODES.close(handle)?;
+    if !handle.maker.is_current() {
+        // A child of a fork has a copy without threads: nothing here can end, or be waited for, and
+        // a lock may be one that a thread of the parent held. The node goes on in the parent.
+        std::mem::forget(handle);
+        return Ok(());
+    }
     let open = handle.open.write().unwrap_or_else(PoisonError::into_inner).take();
     open.map_or(Ok(()), Open::close)
 }

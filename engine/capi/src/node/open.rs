@@ -1,6 +1,7 @@
 //! A node that is open, with its spaces of keys and its registered memory.
 #![allow(unsafe_code, reason = "foreign memory, on the caller's word")]
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,13 +38,20 @@ pub(super) struct Space {
     pub(super) regions: Vec<usize>,
 }
 
+/// Registered memory by its number. No number is used again: a caller that still has the number of
+/// memory that was released must not get pages into other memory.
+#[derive(Default)]
+struct Registered {
+    next: u32,
+    all: BTreeMap<u32, Destinations>,
+}
+
 /// A node with what callers in C name by numbers.
 pub(crate) struct Open {
     node: Arc<Node>,
     secret: TagSecret,
     spaces: RwLock<Vec<Arc<Space>>>,
-    /// `None`: the memory was released.
-    places: RwLock<Vec<Option<Destinations>>>,
+    places: RwLock<Registered>,
     /// Empty batches, which keep their memory.
     batches: Mutex<Vec<GetBatch>>,
     /// From the first get on that was begun.
@@ -118,17 +126,15 @@ impl Open {
         let places = unsafe { self.node.register_foreign(&layout, &regions, Access::Host, numa) }?;
         let count = places.count();
         let mut all = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        let at = all.iter().position(Option::is_none).unwrap_or(all.len());
-        if at == all.len() {
-            all.push(None);
-        }
-        all[at] = Some(places);
-        Ok((at as u32, count))
+        let number = all.next;
+        all.next += 1;
+        all.all.insert(number, places);
+        Ok((number, count))
     }
 
     pub(super) fn places_of(&self, number: u32) -> Result<Destinations, CapiError> {
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
-        places.get(number as usize).cloned().flatten().ok_or(CapiError::Places { places: number })
+        places.all.get(&number).cloned().ok_or(CapiError::Places { places: number })
     }
 
     /// Releases registered memory.
@@ -143,7 +149,7 @@ impl Open {
             return Err(CapiError::PlaceBusy { places: number, index: self.first_busy(&places) });
         }
         let mut all = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        all[number as usize] = None;
+        all.all.remove(&number);
         Ok(())
     }
 
@@ -205,7 +211,7 @@ impl Open {
         drop(self.begun);
         let until = Instant::now() + SETTLE;
         let mut released = true;
-        for places in self.places.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten() {
+        for places in self.places.into_inner().unwrap_or_else(PoisonError::into_inner).all.into_values() {
             while places.free() < places.count() && Instant::now() < until {
                 thread::sleep(LOOK);
             }

@@ -41,7 +41,13 @@ impl Open {
         statuses: &mut [MaybeUninit<i32>],
     ) -> Result<(), CapiError> {
         let of = self.engine_pool(pool)?;
-        let all = self.space_of(space)?.all_keys(keys)?;
+        let space = self.space_of(space)?;
+        if *of.layout() != space.layout {
+            // No reader would ever get such a page.
+            let (of, space) = (of.layout().to_string(), space.layout.to_string());
+            return Err(CapiError::SpaceLayout { of, space });
+        }
+        let all = space.all_keys(keys)?;
         for ((key, &slot), place) in all.into_iter().zip(slots).zip(statuses) {
             let published = of.publish_slot(slot, key);
             place.write(published.map_or_else(|error| status::report(&error.into()), |_| KVRAIL_OK));

@@ -25,12 +25,7 @@ impl Open {
         statuses: &mut [MaybeUninit<i32>],
     ) -> Result<kvrail_get_counts, CapiError> {
         let begun = self.begun_before().ok_or(CapiError::Ticket { ticket })?;
-        let batch = begun.take(ticket, until)?;
-        if batch.len() != statuses.len() {
-            let (what, value) = ("count", statuses.len() as u64);
-            begun.give_back(ticket, batch);
-            return Err(CapiError::Value { what, value, allowed: "the number of keys of the get" });
-        }
+        let batch = begun.take(ticket, statuses.len(), until)?;
         Ok(self.finish(batch, statuses))
     }
 

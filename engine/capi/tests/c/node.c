@@ -5,6 +5,8 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define KEY "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"
 #define SECRET "7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b"
@@ -182,8 +184,19 @@ static void two_nodes(void) {
     }
     struct pollfd quiet = {.fd = fd, .events = POLLIN};
     CHECK(poll(&quiet, 1, 0) == 0);
-    keys = keys_of(0, 1);
+    /* A wrong count changes nothing: the get is still to be named. */
     uint64_t ticket;
+    kvrail_ended_get last;
+    size_t named = 0;
+    keys = keys_of(0, 1);
+    OK(kvrail_node_begin_get(reader, there, &keys, places, &zero, 5 * SECOND, 79, &ticket));
+    CHECK(poll(&quiet, 1, 10000) == 1);
+    EXPECT(KVRAIL_ERROR_VALUE, kvrail_node_end_get(reader, ticket, 0, statuses, 2, &got));
+    CHECK(poll(&quiet, 1, 0) == 1);
+    OK(kvrail_node_ended(reader, &last, 1, &named));
+    CHECK(named == 1 && last.ticket == ticket && last.tag == 79);
+    OK(kvrail_node_end_get(reader, ticket, 0, statuses, 1, &got));
+    CHECK(got.hits == 1 && poll(&quiet, 1, 0) == 0);
     OK(kvrail_node_begin_get(reader, there, &keys, places, &zero, 5 * SECOND, 0, &ticket));
     OK(kvrail_node_end_get(reader, ticket, 10 * SECOND, statuses, 1, &got));
     CHECK(got.hits == 1 && poll(&quiet, 1, 0) == 0);
@@ -197,7 +210,7 @@ static void two_nodes(void) {
     CHECK(stats.slots == SLOTS && stats.pages == 6 && stats.puts == 7 && stats.removed == 1);
     CHECK(stats.hits_own_pool == 2 && stats.put_bytes == 7 * PAGE && stats.connected_readers >= 1);
     OK(kvrail_node_query(reader, &stats));
-    CHECK(stats.hits_cache + stats.hits_directory >= 5 + 1 + 3 + 1 && stats.misses == 3);
+    CHECK(stats.hits_cache + stats.hits_directory >= 5 + 1 + 3 + 2 && stats.misses == 3);
     CHECK(stats.misses_by_reason[0] + stats.misses_by_reason[6] == 3);
 
     uint64_t cleared;
@@ -208,6 +221,25 @@ static void two_nodes(void) {
     CHECK(got.hits == 0 && got.leading_hits == 0);
     OK(kvrail_node_unregister(reader, places));
     EXPECT(KVRAIL_ERROR_PLACES, kvrail_node_unregister(reader, places));
+    /* Its number never names other memory. */
+    uint32_t later = register_memory(reader, &engine);
+    CHECK(later != places);
+    EXPECT(KVRAIL_ERROR_PLACES, kvrail_node_get(reader, there, &keys, places, indices, SECOND, statuses, &got));
+    EXPECT(KVRAIL_ERROR_PLACES, kvrail_node_unregister(reader, places));
+
+    /* A child of a fork forgets its copy, and the node goes on. */
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(60);
+        _exit(kvrail_node_close(reader) != KVRAIL_OK || kvrail_node_close(owner) != KVRAIL_OK);
+    }
+    int ended_with = -1;
+    CHECK(waitpid(child, &ended_with, 0) == child && ended_with == 0);
+    keys = keys_of(0, 1);
+    OK(kvrail_node_put(owner, space, &keys, regions, statuses, &put));
+    OK(kvrail_node_flush(owner, 5 * SECOND));
+    OK(kvrail_node_get(reader, there, &keys, later, indices, 5 * SECOND, statuses, &got));
+    CHECK(got.hits == 1 && holds(&engine, PAGES - 1, 0));
     OK(kvrail_node_close(reader));
     OK(kvrail_node_close(owner));
     EXPECT(KVRAIL_ERROR_HANDLE, kvrail_node_close(owner));
@@ -245,6 +277,11 @@ static void engine_pool(void) {
     }
     int32_t statuses[2];
     kvrail_page_keys keys = keys_of(0, 2);
+    const kvrail_layout *opaque;
+    uint32_t of_opaque;
+    OK(kvrail_layout_opaque(PAGE, &opaque));
+    OK(kvrail_node_space(owner, opaque, "m", NULL, &of_opaque));
+    EXPECT(KVRAIL_ERROR_SPACE_LAYOUT, kvrail_node_publish_slots(owner, 0, of_opaque, &keys, slots, statuses));
     OK(kvrail_node_publish_slots(owner, 0, space, &keys, slots, statuses));
     CHECK(statuses[0] == KVRAIL_OK && statuses[1] == KVRAIL_OK);
     OK(kvrail_node_publish_slots(owner, 0, space, &keys, slots, statuses));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kvrail::session::PoolId;
-use kvrail::{ForeignSlotGuard, ForeignSlots, KeyTag, Publisher, PublisherPool};
+use kvrail::{ForeignSlotGuard, ForeignSlots, KeyTag, PageLayout, Publisher, PublisherPool};
 
 use super::error::{EngineSlotError, OpenPoolError};
 use super::held::Pin;
@@ -36,6 +36,7 @@ pub enum Published {
 pub struct EnginePool {
     publisher: Arc<Publisher>,
     id: PoolId,
+    layout: PageLayout,
     page_bytes: usize,
     shared: Arc<Shared>,
 }
@@ -51,10 +52,11 @@ impl EnginePool {
         if of.foreign().is_none() {
             return Err(OpenPoolError::Own { pool });
         }
-        let page_bytes = of.layout().page_bytes() as usize;
+        let layout = *of.layout();
+        let page_bytes = layout.page_bytes() as usize;
         let shared = Shared::new(SlotTable::new(publisher.epoch(), pool, of.slots(), false));
         drop(of);
-        Ok(Self { publisher, id: pool, page_bytes, shared })
+        Ok(Self { publisher, id: pool, layout, page_bytes, shared })
     }
 
     /// Has the pool's pages announced by `announcer`, and withdrawn when they go. Returns `false`,
@@ -67,6 +69,12 @@ impl EnginePool {
     #[must_use]
     pub const fn id(&self) -> PoolId {
         self.id
+    }
+
+    /// The layout of its pages.
+    #[must_use]
+    pub const fn layout(&self) -> &PageLayout {
+        &self.layout
     }
 
     fn pool(&self) -> Option<PublisherPool<'_>> {

@@ -201,6 +201,7 @@ FUNCTIONS: dict[str, list[type]] = {
     "kvrail_layout_declare": [P, P],
     "kvrail_layout_at_rank": [P, c_uint32, c_uint32, P],
     "kvrail_layout_query": [P, P],
+    "kvrail_layout_region_bytes": [P, c_uint32, P],
     "kvrail_layout_text": [P, P, c_size_t],
     "kvrail_memory_host": [P, c_uint64, P],
     "kvrail_memory_file": [c_int32, c_uint64, P, c_uint64, P],
@@ -284,6 +285,13 @@ def status_meaning(status: int) -> str:
     """What a status means, and what to do about it."""
     found = lib.kvrail_status_meaning(status)
     return str(found.decode())
+
+
+def c_text(text: str) -> bytes:
+    """A text as C takes it. C ends a text at its first zero, and would take two texts for one."""
+    if "\0" in text:
+        raise ValueError(f"{text!r} has a zero character in it: leave it out")
+    return text.encode()
 
 
 def nanoseconds(seconds: float) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from ctypes import c_void_p
+from ctypes import c_uint64, c_void_p
 
 from . import _library
-from ._library import check, lib
+from ._library import c_text, check, lib
 
 ELEMENTS = {"u8": 1, "i8": 2, "f32": 3, "f16": 4, "bf16": 5, "e4m3": 6, "e5m2": 7, "ue8m0": 8, "fp4x2": 9}
 AXES = {"layer": 1, "token": 2, "part": 3, "head": 4, "block": 5}
@@ -17,7 +17,9 @@ _LEVEL_AXIS, _LEVEL_REGIONS, _LEVEL_PLANES, _LEVEL_REGION_PLANES = 1, 3, 4, 6
 class Layout:
     """A layout of pages. It lives as long as the process, and equal declarations are equal."""
 
-    __slots__ = ("handle", "page_bytes", "regions", "tokens", "fingerprint", "complete", "synthetic")
+    __slots__ = (
+        "handle", "page_bytes", "regions", "region_bytes", "tokens", "fingerprint", "complete", "synthetic"
+    )
 
     def __init__(self, handle: int) -> None:
         info = _library.LayoutInfo(struct_bytes=ctypes.sizeof(_library.LayoutInfo))
@@ -25,6 +27,7 @@ class Layout:
         self.handle = handle
         self.page_bytes = int(info.page_bytes)
         self.regions = int(info.regions)
+        self.region_bytes = tuple(_region_bytes(handle, region) for region in range(self.regions))
         self.tokens = int(info.tokens)
         self.fingerprint = bytes(info.fingerprint)
         self.complete = bool(info.complete)
@@ -34,7 +37,7 @@ class Layout:
     def named(cls, name: str) -> Layout:
         """A layout of the catalogue (docs/layouts.md)."""
         handle = c_void_p()
-        check(lib.kvrail_layout_named(name.encode(), ctypes.addressof(handle)))
+        check(lib.kvrail_layout_named(c_text(name), ctypes.addressof(handle)))
         return cls(handle.value or 0)
 
     @classmethod
@@ -89,13 +92,13 @@ class Layout:
             for row, (field, (element, count)) in zip(rows, fields.items()):
                 if element not in ELEMENTS:
                     raise ValueError(f"{element!r} is no element: give one of {', '.join(ELEMENTS)}")
-                row.name, row.element, row.count = field.encode(), ELEMENTS[element], count
+                row.name, row.element, row.count = c_text(field), ELEMENTS[element], count
             kept.append(rows)
             plane.fields, plane.field_count = rows, len(fields)
         declaration = _library.Declaration(
             struct_bytes=ctypes.sizeof(_library.Declaration),
             version=version,
-            name=name.encode(),
+            name=c_text(name),
             axes=given_axes,
             axis_count=len(extents),
             order=levels,
@@ -127,3 +130,9 @@ class Layout:
 
     def __repr__(self) -> str:
         return f"<kvrail.Layout {self.page_bytes} bytes, {self.regions} regions, {self.fingerprint.hex()}>"
+
+
+def _region_bytes(handle: int, region: int) -> int:
+    found = c_uint64()
+    check(lib.kvrail_layout_region_bytes(handle, region, ctypes.addressof(found)))
+    return found.value

@@ -59,18 +59,21 @@ class Memory:
     memory that the caller knows to be there.
     """
 
-    __slots__ = ("address", "nbytes", "_owner", "_buffer")
+    __slots__ = ("address", "nbytes", "writable", "_owner", "_buffer")
 
     def __init__(self, address: int, nbytes: int, owner: object = None) -> None:
         if address <= 0 or nbytes <= 0:
             raise ValueError(f"{nbytes} bytes at address {address:#x} are no memory")
         self.address, self.nbytes, self._owner = address, nbytes, owner
+        self.writable = True
         self._buffer: _PyBuffer | None = None
 
     @classmethod
     def of(cls, source: Any, *, writable: bool = True) -> Memory:
         """The memory of `source`. Raises ValueError, with the reason, if it has none that fits."""
         if isinstance(source, Memory):
+            if writable and not source.writable:
+                raise ValueError(f"{source!r} must be writable: it was made of bytes that are not")
             return source
         try:
             return cls._of_buffer(source, writable)
@@ -94,7 +97,7 @@ class Memory:
             _release_buffer(ctypes.byref(buffer))
             raise
         # While it is not released, a bytearray cannot be resized, and an mmap not closed.
-        memory._buffer = buffer
+        memory._buffer, memory.writable = buffer, not buffer.readonly
         return memory
 
     @classmethod

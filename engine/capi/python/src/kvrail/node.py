@@ -7,11 +7,12 @@ import threading
 from array import array
 from collections.abc import Iterable, Sequence
 from ctypes import c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from itertools import accumulate
 from typing import Any
 
 from . import _library
 from ._batch import Keys, indices_of, new_statuses
-from ._library import check, lib, nanoseconds
+from ._library import c_text, check, lib, nanoseconds
 from .errors import PlaceBusyError, StillReadingError, UnderwayError
 from .layout import Layout
 from .memory import Memory
@@ -70,15 +71,15 @@ class Node:
             config = _library.NodeConfig(
                 struct_bytes=ctypes.sizeof(_library.NodeConfig),
                 permit_any_reader=int(permit_any_reader),
-                name=name.encode(),
+                name=c_text(name),
                 listen=_text(listen),
                 advertise=_text(advertise),
                 zone=_text(zone),
-                transport=transport.encode(),
+                transport=c_text(transport),
                 keys=ctypes.pointer(keys) if key is not None or key_file is not None else None,
                 tag_secret_hex=_text(tag_secret),
                 tag_secret_file=_text(tag_secret_file),
-                directory=directory.encode(),
+                directory=c_text(directory),
                 pools=given_pools,
                 pool_count=len(pools),
                 layouts=given_layouts,
@@ -130,7 +131,7 @@ class Node:
         each other's pages where layout, model and shape are the same."""
         number = c_uint32()
         at = ctypes.addressof(number)
-        check(lib.kvrail_node_space(self._handle, layout.handle, model.encode(), shape.encode(), at))
+        check(lib.kvrail_node_space(self._handle, layout.handle, c_text(model), c_text(shape), at))
         return Space(self, layout, number.value)
 
     def register(
@@ -139,8 +140,10 @@ class Node:
         """Registers memory that pages land in: for each region of the layout an array, a tensor or
         a Memory. Place i of it is the i-th page: `strides` says how many bytes pages are apart in
         each region, those of a page unless it is given. The memory is kept until it is
-        unregistered."""
+        unregistered, and no other registration has it."""
         memories = [Memory.of(region) for region in regions]
+        if strides is not None and len(strides) != len(memories):
+            raise ValueError(f"{len(strides)} strides for {len(memories)} regions")
         given = (_library.Destination * max(len(memories), 1))()
         for at, memory in enumerate(memories):
             given[at].address, given[at].bytes = memory.address, memory.nbytes
@@ -201,8 +204,8 @@ class Node:
         return named
 
     def close(self) -> None:
-        """Ends it: gets that are under way become misses, and others miss its pages. It takes some
-        seconds at most. Raises StillReadingError if hardware may still write into registered
+        """Ends it: gets that are under way become misses, and others miss its pages. It waits for
+        calls of other threads, and then takes some seconds at most. Raises StillReadingError if hardware may still write into registered
         memory, which is kept then until the process ends."""
         with self._lock:
             handle, self._handle = self._handle, 0
@@ -279,6 +282,8 @@ class Space:
     def get_batch(self, keys: Sequence[bytes], places: Places, indices: Iterable[int], timeout: float) -> Got:
         """Gets the page of each key into its place. Blocks until all have results, a tenth of a
         second after `timeout` at the latest."""
+        if places.node is not self.node:
+            raise _other_node(places)
         given = Keys(keys)
         count = given.count
         made = indices_of(indices, count)
@@ -302,10 +307,13 @@ class Space:
         self, keys: Sequence[bytes], places: Places, indices: Iterable[int], timeout: float, tag: int = 0
     ) -> Get:
         """Begins to get pages, and does not wait."""
+        if places.node is not self.node:
+            raise _other_node(places)
         given = Keys(keys)
         count = given.count
         made = indices_of(indices, count)
-        ticket = c_uint64()
+        # Made before the call: an exception right behind it (a KeyboardInterrupt) loses no ticket.
+        get = Get(self.node, tag, count)
         check(
             lib.kvrail_node_begin_get(
                 self.node._handle,
@@ -315,10 +323,10 @@ class Space:
                 made.buffer_info()[0],
                 nanoseconds(timeout),
                 tag,
-                ctypes.addressof(ticket),
+                ctypes.addressof(get._ticket),
             )
         )
-        return Get(self.node, ticket.value, tag, count)
+        return get
 
     def put_batch(self, keys: Sequence[bytes], pages: Sequence[Any]) -> PutResult:
         """Stores pages in the node's own pool of the layout. A page is its bytes in one buffer, all
@@ -327,11 +335,13 @@ class Space:
         count = given.count
         if len(pages) != count:
             raise ValueError(f"{len(pages)} pages for {count} keys")
-        regions, whole = self.layout.regions, self.layout.page_bytes
+        regions, whole, lengths = self.layout.regions, self.layout.page_bytes, self.layout.region_bytes
         addresses = array("Q")
         kept: list[Memory] = []
         for page in pages:
             if regions == 1 or not isinstance(page, (list, tuple)):
+                if isinstance(page, (list, tuple)) and len(page) != 1:
+                    raise ValueError(f"{len(page)} buffers for a page of one region: {self.layout!r}")
                 memory = Memory.of(page[0] if isinstance(page, (list, tuple)) else page, writable=False)
                 if memory.nbytes != whole:
                     raise ValueError(f"a page of {memory.nbytes} bytes: {self.layout!r}")
@@ -339,14 +349,12 @@ class Space:
                 if regions == 1:
                     addresses.append(memory.address)
                     continue
-                if whole % regions:
-                    raise ValueError("regions of several lengths: give a buffer for each region")
-                each = whole // regions
-                addresses.extend(range(memory.address, memory.address + whole, each))
+                addresses.extend(accumulate(lengths[:-1], initial=memory.address))
                 continue
             parts = [Memory.of(part, writable=False) for part in page]
-            if len(parts) != regions or sum(part.nbytes for part in parts) != whole:
-                raise ValueError(f"{len(parts)} buffers of {sum(part.nbytes for part in parts)} bytes: {self.layout!r}")
+            found = tuple(part.nbytes for part in parts)
+            if found != lengths:
+                raise ValueError(f"buffers of {found} bytes, and the regions have {lengths}: {self.layout!r}")
             kept += parts
             addresses.extend(part.address for part in parts)
         statuses, put = new_statuses(count), _library.PutCounts()
@@ -365,6 +373,8 @@ class Space:
 
     def put_places(self, keys: Sequence[bytes], places: Places, indices: Iterable[int]) -> PutResult:
         """Stores the pages that are in these places of registered memory: a copy."""
+        if places.node is not self.node:
+            raise _other_node(places)
         given = Keys(keys)
         count = given.count
         made = indices_of(indices, count)
@@ -427,13 +437,20 @@ class Space:
 
 
 class Get:
-    """A get that was begun. Its places are the library's until its result was taken."""
+    """A get that was begun. Its places are the library's until its result was taken. One that is
+    dropped without that is given up, as by abandon()."""
 
-    __slots__ = ("node", "ticket", "tag", "count", "_got")
+    __slots__ = ("node", "tag", "count", "_ticket", "_got")
 
-    def __init__(self, node: Node, ticket: int, tag: int, count: int) -> None:
-        self.node, self.ticket, self.tag, self.count = node, ticket, tag, count
+    def __init__(self, node: Node, tag: int, count: int) -> None:
+        self.node, self.tag, self.count = node, tag, count
+        self._ticket = c_uint64()
         self._got: Got | None = None
+
+    @property
+    def ticket(self) -> int:
+        """Its number, which Node.ended() names."""
+        return self._ticket.value
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -464,9 +481,17 @@ class Get:
         """Gives it up. Its places are free when nothing writes into them any more: Places.settle."""
         check(lib.kvrail_node_abandon_get(self.node._handle, self.ticket))
 
+    def __del__(self) -> None:
+        if self._got is None and self._ticket.value and self.node._handle:
+            lib.kvrail_node_abandon_get(self.node._handle, self._ticket)
+
+
+def _other_node(places: Places) -> ValueError:
+    return ValueError(f"places {places.number} are registered with another node than the space's")
+
 
 def _text(text: str | None) -> bytes | None:
-    return None if text is None else text.encode()
+    return None if text is None else c_text(text)
 
 
 def _ttl(seconds: float | None) -> int:
