@@ -1,5 +1,5 @@
-//! `env` and `doctor` over the files of a machine that the test writes: the reference machine of the
-//! published baseline, whole, with one fact broken, and with garbage.
+//! `env` and `doctor` over the files of a machine that the test writes: the reference machine of
+//! the published baseline, whole, with one fact broken, and with garbage.
 //!
 //! `BLESS=1 cargo test -p kvrail-bench --test env` writes the expected outputs again; look at the
 //! difference.

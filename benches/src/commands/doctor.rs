@@ -21,8 +21,8 @@ const INCOMPLETE: u8 = 2;
 /// Say what would make reads over RDMA fail or be slow on this machine, and the command that mends
 /// it.
 ///
-/// Exit status: 0 if nothing is wrong, 1 if something is, 2 if nothing is but something could not be
-/// looked at.
+/// Exit status: 0 if nothing is wrong, 1 if something is, 2 if nothing is but something could not
+/// be looked at.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Read the files of the machine below this folder.

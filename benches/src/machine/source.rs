@@ -1,9 +1,9 @@
-//! Where facts about the machine come from: the files below a root, which is `/` unless somebody
+//! Where facts about the machine come from: the files below a root, which is `/` unless a user
 //! looks at a copy of another machine's.
 //!
-//! A container or a copy may hold anything under the names of the kernel's files. So no more is read
-//! than a bound, only regular files are opened (a FIFO would block), and every failure is a sentence
-//! that names the file as the kernel names it, without the root.
+//! A container or a copy may hold anything under the names of the kernel's files. So no more is
+//! read than a bound, only regular files are opened (a FIFO would block), and every failure is a
+//! sentence that names the file as the kernel names it, without the root.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -6,8 +6,9 @@ const WIDTH: usize = 80;
 /// The spaces between columns.
 const GAP: usize = 2;
 
-/// The rows under their headings, or without any where `heads` is empty. All rows have as many cells
-/// as there are headings. Where the rows are too wide, cells of the widest column are wrapped.
+/// The rows under their headings, or without any where `heads` is empty. All rows have as many
+/// cells as there are headings. Where the rows are too wide, cells of the widest column are
+/// wrapped.
 pub(crate) fn grid(heads: &[&str], rows: &[Vec<String>]) -> String {
     let heads: Vec<String> = heads.iter().map(|&head| head.into()).collect();
     let with_heads = (!heads.is_empty()).then_some(&heads);

@@ -20,7 +20,8 @@ fn all(devices: &[Device]) -> impl Iterator<Item = (&Device, &Port, String)> {
     })
 }
 
-/// The ports that are up. One that is down is a finding of its own, and has neither rate nor address.
+/// The ports that are up. One that is down is a finding of its own, and has neither rate nor
+/// address.
 fn active(devices: &[Device]) -> impl Iterator<Item = (&Device, &Port, String)> {
     all(devices).filter(|(_, port, _)| port.active() == Some(true))
 }

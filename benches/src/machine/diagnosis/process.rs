@@ -1,5 +1,5 @@
-//! The checks of what this process may have: locked memory, CPUs near its NICs, huge pages, and what
-//! its control groups leave it.
+//! The checks of what this process may have: locked memory, CPUs near its NICs, huge pages, and
+//! what its control groups leave it.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! A port's GID table: what each entry is, which one is used, and why. The rule is that of the verbs
-//! rail, [`select`].
+//! A port's GID table: what each entry is, which one is used, and why. The rule is that of the
+//! verbs rail, [`select`].
 
 use std::net::Ipv6Addr;
 
@@ -9,7 +9,8 @@ use serde::{Serialize, Serializer};
 use super::interfaces::Interfaces;
 use crate::machine::source::Source;
 
-/// Entries of a table that are looked at. mlx5 has 256, and the verbs rail looks at as many as here.
+/// Entries of a table that are looked at. mlx5 has 256, and the verbs rail looks at as many as
+/// here.
 const MAX_GIDS: usize = 1024;
 
 /// An entry that is not empty.

@@ -1,9 +1,9 @@
 //! The network interfaces of this namespace: their MTUs, whether they are up, and their addresses.
 //!
 //! A GID table that containers share has the addresses of all of them, and names the interface of
-//! each, of whichever namespace it is. So an entry is this namespace's only if the interface of that
-//! name has that address here. The verbs rail compares interfaces by their index, which sysfs does
-//! not show for the entries of a GID table.
+//! each, of whichever namespace it is. So an entry is this namespace's only if the interface of
+//! that name has that address here. The verbs rail compares interfaces by their index, which sysfs
+//! does not show for the entries of a GID table.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

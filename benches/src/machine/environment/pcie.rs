@@ -7,9 +7,9 @@ use serde::{Serialize, Serializer};
 use crate::machine::fact::Fact;
 use crate::machine::source::Source;
 
-/// The speeds of PCIe: GT/s, and how many of how many bits on the wire are data. Generations 1 and 2
-/// send 8 bits as 10, generations 3 to 5 send 128 as 130, and later ones 242 bytes in a flit of 256,
-/// of which the others are for error correction and checksums.
+/// The speeds of PCIe: GT/s, and how many of how many bits on the wire are data. Generations 1 and
+/// 2 send 8 bits as 10, generations 3 to 5 send 128 as 130, and later ones 242 bytes in a flit of
+/// 256, of which the others are for error correction and checksums.
 const SPEEDS: [(f64, u32, u32); 7] = [
     (2.5, 8, 10),
     (5.0, 8, 10),

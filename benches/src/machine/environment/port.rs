@@ -7,8 +7,8 @@ use super::interfaces::Interfaces;
 use crate::machine::fact::Fact;
 use crate::machine::source::Source;
 
-/// What RoCE needs of an Ethernet frame besides the data of a packet, by the kernel's reckoning: the
-/// route header (40), UDP (8), the transport headers (12, 4 and 28) and a checksum (4).
+/// What RoCE needs of an Ethernet frame besides the data of a packet, by the kernel's reckoning:
+/// the route header (40), UDP (8), the transport headers (12, 4 and 28) and a checksum (4).
 const ROCE_HEADERS: u32 = 96;
 
 /// A port, and what its link is.

@@ -85,8 +85,8 @@ fn locked_memory(source: &Source) -> Result<Bound, String> {
     }
 }
 
-/// The kernel asks for the capability on the host. One that a process has in a user namespace of its
-/// own does not count.
+/// The kernel asks for the capability on the host. One that a process has in a user namespace of
+/// its own does not count.
 fn may_lock_all(source: &Source) -> Result<bool, String> {
     let text = field(source, "CapEff")?;
     let bits = u64::from_str_radix(&text, 16).map_err(|_| malformed(STATUS, &text, "set of capabilities"))?;
