@@ -80,6 +80,21 @@ const PEER_BYTES: usize =
 
 const_assert!(PEER_BYTES <= 256);
 
+/// Wrs for which [`PER_LANE_BYTES`] has room: the fewest that a storage may have.
+const FEWEST_WRS: usize = 2;
+/// Bytes by which one more lane makes a storage larger, its records included.
+const PER_LANE_BYTES: usize = (EngineStorage::<1, 1, 1025, FEWEST_WRS, 1, 1>::BYTES
+    - EngineStorage::<1, 1, 1, FEWEST_WRS, 1, 1>::BYTES)
+    / 1024;
+/// Bytes that an engine keeps of each lane, beside its records and the provider's part.
+const LANE_STATE_BYTES: usize = PER_LANE_BYTES - FEWEST_WRS * size_of::<Record>() - LANE_BYTES;
+
+// docs/performance.md has the parts of it, and says what would make it smaller.
+const_assert!(LANE_STATE_BYTES <= 372);
+// What posting and completing touch of a lane, with a provider's part of up to four words.
+const_assert!(size_of::<Lane<[u64; 4]>>() <= 128);
+const_assert!(size_of::<Record>() <= 16);
+
 /// The largest lane that fits.
 type LargestLane = Lane<[u64; LANE_BYTES / 8]>;
 
