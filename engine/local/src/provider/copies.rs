@@ -18,7 +18,7 @@
 use std::ptr;
 
 use super::progress::Padded;
-use super::sync::{Arc, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence, give_way};
+use super::sync::{Arc, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence, give_way, nap};
 
 /// Copies of one list, at most.
 pub(crate) const MOST: usize = if cfg!(loom) { 2 } else { 64 };
@@ -31,6 +31,9 @@ pub(crate) const PIECE_BYTES: usize = 32 << 10;
 const PIECES: usize = 16;
 /// How often a leader looks whether the other thread has finished before it gives its core away.
 const SPINS: u32 = 256;
+/// How often it looks in all before it sleeps between two looks. A thread of real-time priority
+/// gives its core to none of lower priority otherwise, which the other thread may be.
+const YIELDS: u32 = 4096;
 
 /// One copy. Its words are atomic since a thread whose claim then fails may read them while the
 /// leader writes the next list.
@@ -191,8 +194,12 @@ impl Leader {
         self.helped += u64::from(len - own);
         let mut looks = 0;
         while self.shared.finished.0.load(Ordering::Acquire) != self.helped {
-            looks += 1;
-            give_way(looks > SPINS);
+            if looks > YIELDS {
+                nap();
+            } else {
+                looks += 1;
+                give_way(looks > SPINS);
+            }
         }
     }
 }
@@ -319,5 +326,68 @@ mod tests {
         }
         stop.store(true, Ordering::Relaxed);
         assert!(helper.join().unwrap() > 0, "the helper has never helped");
+    }
+}
+
+/// A leader of real-time priority on the core of a helper without.
+#[cfg(all(test, not(loom)))]
+#[allow(unsafe_code, reason = "sets the priority and the core of a thread")]
+mod priority_tests {
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Binds the calling thread to the first core, and gives it a real-time priority unless that is
+    /// 0. Says whether the system allows it.
+    fn bind(priority: i32) -> bool {
+        let policy = if priority == 0 { libc::SCHED_OTHER } else { libc::SCHED_FIFO };
+        let param = libc::sched_param { sched_priority: priority };
+        // SAFETY: plain values, of which zero is one.
+        let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: 0 is a place of the set.
+        unsafe { libc::CPU_SET(0, &mut cores) };
+        // SAFETY: the set lives during the call.
+        let bound = unsafe { libc::sched_setaffinity(0, size_of_val(&cores), &raw const cores) };
+        // SAFETY: the value lives during the call.
+        bound == 0 && unsafe { libc::sched_setscheduler(0, policy, &raw const param) } == 0
+    }
+
+    #[test]
+    fn a_leader_of_higher_priority_lets_the_helper_finish() {
+        let shared = Arc::new(SharedCopies::default());
+        let claimed = Arc::new(AtomicBool::new(false));
+        let (list, told) = (Arc::clone(&shared), Arc::clone(&claimed));
+        let helper = std::thread::spawn(move || {
+            bind(0);
+            let copy = |_| {
+                told.store(true, Ordering::SeqCst);
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_millis(30) {}
+            };
+            while !list.help(copy) {
+                std::thread::yield_now();
+            }
+        });
+        let leader = std::thread::spawn(move || {
+            let mut leader = Leader::new(shared);
+            for _ in 0..2 {
+                assert!(leader.add(ptr::null(), ptr::null_mut(), CLAIM_BYTES));
+            }
+            let mut since = None;
+            leader.carry_out(false, |_| {
+                while !claimed.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                since = bind(10).then(Instant::now);
+            });
+            since.map(|since| since.elapsed())
+        });
+        match leader.join().unwrap() {
+            // The kernel takes the core away from a real-time thread after 950 ms, where it does.
+            Some(waited) => assert!(waited < Duration::from_millis(700), "{waited:?}"),
+            None => eprintln!("SKIPPED: the system gives no real-time priority here"),
+        }
+        helper.join().unwrap();
     }
 }

@@ -20,6 +20,11 @@ mod real {
         }
     }
 
+    /// Sleeps a moment, so that a thread of any priority can go on.
+    pub(crate) fn nap() {
+        std::thread::sleep(std::time::Duration::from_micros(50));
+    }
+
     /// A word that a thread can sleep on.
     #[derive(Debug, Default)]
     pub(crate) struct Futex {
@@ -61,6 +66,11 @@ mod model {
 
     /// Lets another thread go on.
     pub(crate) fn give_way(_long: bool) {
+        loom::thread::yield_now();
+    }
+
+    /// Lets another thread go on.
+    pub(crate) fn nap() {
         loom::thread::yield_now();
     }
 
