@@ -164,8 +164,8 @@ impl<T: LaneTransport> LocalProvider<T> {
         }
     }
 
-    /// Copies beside the workers until there is a reason to end the wait, which began at `begun`, or
-    /// nothing to copy. Says whether the wait is over.
+    /// Copies beside the workers until there is a reason to end the wait, which began at `begun`,
+    /// or nothing to copy. Says whether the wait is over.
     fn help(&mut self, goal: u64, wait: WaitFor, begun: Instant) -> bool {
         let mut looks = 0;
         while looks <= LOOKS {
