@@ -44,7 +44,7 @@ fn size(bytes: &u64) -> String {
 }
 
 /// `2.0 MiB: 512 of 1024 free`
-fn huge_pages(all: &Vec<HugePages>) -> String {
+fn huge_pages(all: &[HugePages]) -> String {
     let some = all.iter().filter(|pages| pages.pages > 0);
     let some: Vec<_> = some
         .map(|pages| format!("{}: {} of {} free", size(&pages.page_bytes), pages.free, pages.pages))
