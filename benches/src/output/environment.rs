@@ -81,7 +81,7 @@ fn system_rows(system: &System) -> Vec<(&'static str, String)> {
         ("processor", words(&system.cpu)),
         ("CPUs", system.cpus.brief(|cpus| format!("{} ({cpus})", cpus.count()))),
         ("memory", format!("{}, {available} available", system.ram_bytes.brief(size))),
-        ("huge pages", system.huge_pages.brief(huge_pages)),
+        ("huge pages", system.huge_pages.brief(|all| huge_pages(all))),
         (
             "transparent",
             format!(
@@ -122,7 +122,7 @@ fn numa(nodes: &[Node]) -> Vec<Vec<String>> {
             node.cpus.brief(ToString::to_string),
             node.ram_bytes.brief(size),
             node.free_bytes.brief(size),
-            node.huge_pages.brief(huge_pages),
+            node.huge_pages.brief(|all| huge_pages(all)),
             node.distances.brief(distances),
         ]
     };
