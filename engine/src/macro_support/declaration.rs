@@ -66,7 +66,8 @@ impl Maxima {
     pub(crate) const fn too_long(&self, chunk_bytes: u32) -> Option<(u64, u64)> {
         // The engine itself refuses a chunk of 0 bytes.
         let chunk = if chunk_bytes == 0 { 1 } else { chunk_bytes as usize };
-        let wrs = self.batch.saturating_mul(self.page.div_ceil(chunk));
+        // Each region may end with a shorter chunk.
+        let wrs = self.batch.saturating_mul(self.page.div_ceil(chunk) + self.page_regions - 1);
         let room = self.lanes.saturating_mul(self.depth - 1);
         if wrs > room { Some((wrs as u64, room as u64)) } else { None }
     }
