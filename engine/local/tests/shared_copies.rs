@@ -174,7 +174,7 @@ unsafe impl LaneTransport for SlowCopy {
     }
 
     fn plain_copy(&self, read: &Read) -> Option<*const u8> {
-        (read.rkey == PLAIN && read.len as usize <= self.bytes.len()).then(|| self.bytes.as_ptr())
+        (read.rkey == PLAIN && read.len as usize <= self.bytes.len()).then_some(self.bytes.as_ptr())
     }
 
     fn copied(&self, _: &Read) -> WcStatus {
