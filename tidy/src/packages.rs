@@ -68,7 +68,7 @@ fn value(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| after(line.trim_end()))
 }
 
-/// A line for each published package that lacks one of the files of [`HOLDS`], or says nothing
+/// A line for each published package that lacks one of the files of `HOLDS`, or says nothing
 /// about itself. What counts is the list that Cargo packs.
 ///
 /// # Panics

@@ -177,8 +177,9 @@ mod tests {
     use super::*;
 
     /// A folder of its own that is removed afterwards.
-    fn tree(test: impl FnOnce(&Path, &Source)) {
-        let folder = std::env::temp_dir().join(format!("kvrail-source-{}", std::process::id()));
+    /// Each test has a tree of its own: they run at the same time.
+    fn tree(name: &str, test: impl FnOnce(&Path, &Source)) {
+        let folder = std::env::temp_dir().join(format!("kvrail-source-{name}-{}", std::process::id()));
         fs::create_dir_all(folder.join("sys")).unwrap();
         test(&folder, &Source::at(&folder));
         fs::remove_dir_all(&folder).unwrap();
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_is_no_value_is_an_error_that_names_the_file() {
-        tree(|folder, source| {
+        tree("1", |folder, source| {
             let long = "9".repeat(1 << 20);
             for (text, complaint) in [
                 (&b"400\n"[..], None),
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn names_come_in_the_order_of_their_numbers() {
-        tree(|folder, source| {
+        tree("2", |folder, source| {
             for name in ["mlx5_10", "mlx5_2", "eth0", "mlx5_", "sys"] {
                 fs::create_dir_all(folder.join(name)).unwrap();
             }
