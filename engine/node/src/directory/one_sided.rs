@@ -7,7 +7,7 @@
 //! its own can feed the tables itself.
 //!
 //! This is for a few producers with some thousands of pages each. The sizes are capped and so is
-//! how much is read in a second; [`describe`](Directory::describe) says the caps.
+//! how much is read in a second; [`describe`](super::Directory::describe) says the caps.
 
 mod feeder;
 mod tables;
