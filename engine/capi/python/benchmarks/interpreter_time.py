@@ -66,19 +66,21 @@ def main() -> int:
     assert real().hits == PAGES and all(memory[n * PAGE] == n for n in range(PAGES))
     whole = nanoseconds(real, time.perf_counter_ns, 50)
 
-    # A space whose node has the handle 0, so that nothing real can be reached.
+    # A space and places whose node has the handle 0, so that nothing real can be reached.
     class Nothing:
         _handle = 0
 
-    empty = kvrail.Space(Nothing(), layout, 0)  # type: ignore[arg-type]
+    nothing = Nothing()
+    empty = kvrail.Space(nothing, layout, 0)  # type: ignore[arg-type]
+    nowhere = kvrail.Places(nothing, layout, 0, 2 * PAGES, [])  # type: ignore[arg-type]
     empty._get = returning_at_once()  # type: ignore[assignment]
     one_key, one_index = keys[:1], indices[:1]
 
     def one() -> None:
-        empty.get_batch(one_key, places, one_index, 10)
+        empty.get_batch(one_key, nowhere, one_index, 10)
 
     def many() -> None:
-        empty.get_batch(keys, places, indices, 10)
+        empty.get_batch(keys, nowhere, indices, 10)
 
     call_ns = nanoseconds(one, time.perf_counter_ns)
     batch_ns = nanoseconds(many, time.perf_counter_ns)
