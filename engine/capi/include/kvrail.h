@@ -163,10 +163,10 @@
 // The system refused a file descriptor.
 #define KVRAIL_ERROR_DESCRIPTOR 8043
 
-// The space of keys is none of this node's.
+// The space of keys belongs to another node, or was never made.
 #define KVRAIL_ERROR_SPACE 8050
 
-// The registered memory is none of this node's, or was released.
+// The registered memory belongs to another node, or was released.
 #define KVRAIL_ERROR_PLACES 8051
 
 // The place is not there, or is not free: a get uses it, or hardware may still write into it.

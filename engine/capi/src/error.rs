@@ -100,7 +100,7 @@ pub(crate) enum CapiError {
     Directory(String),
     #[error("another thread is storing the page")]
     PutUnderway,
-    /// One key of a batch is none.
+    /// One key of a batch is refused, for the reason that follows.
     #[error("key {index}: {source}")]
     OfKey { index: usize, r#source: Box<CapiError> },
     #[error(transparent)]

@@ -29,8 +29,8 @@ pub(crate) struct GpuDevice {
 
 impl Gpu {
     pub(crate) fn read(source: &Source) -> Self {
-        // In a machine without the driver the folder is missing, and that is an answer. Without
-        // /proc there is none.
+        // In a machine without the driver the folder is missing, and that is an answer. If /proc
+        // itself is missing, nothing is known.
         if source.has("/proc") && !source.has(DRIVER) {
             return Self { driver: Fact::Known(None), devices: Fact::Known(Vec::new()) };
         }

@@ -96,9 +96,9 @@ pub const KVRAIL_ERROR_NOT_BEGUN: i32 = 8041;
 pub const KVRAIL_ERROR_GROWS: i32 = 8042;
 /// The system refused a file descriptor.
 pub const KVRAIL_ERROR_DESCRIPTOR: i32 = 8043;
-/// The space of keys is none of this node's.
+/// The space of keys belongs to another node, or was never made.
 pub const KVRAIL_ERROR_SPACE: i32 = 8050;
-/// The registered memory is none of this node's, or was released.
+/// The registered memory belongs to another node, or was released.
 pub const KVRAIL_ERROR_PLACES: i32 = 8051;
 /// The place is not there, or is not free: a get uses it, or hardware may still write into it.
 pub const KVRAIL_ERROR_PLACE_BUSY: i32 = 8052;

@@ -25,7 +25,7 @@ impl Open {
             return Err(CapiError::Value { what: "slot", value: slot.into(), allowed });
         }
         for &slot in slots {
-            // Whether there was a page does not matter: there is none from now on.
+            // Whether the key had a page does not matter: from now on it has no page.
             _ = of.withdraw_slot(slot);
         }
         Ok(())
