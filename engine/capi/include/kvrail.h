@@ -151,6 +151,9 @@
 // The reader is closed, but its memory and its slots must stay until the process ends.
 #define KVRAIL_ERROR_STILL_READING 8029
 
+// No request that was taken has this number, or it is over.
+#define KVRAIL_ERROR_TAKING 8030
+
 // The publisher has no such pool.
 #define KVRAIL_ERROR_NO_POOL 8040
 
@@ -327,6 +330,83 @@
 
 // The session with the peer has ended, with `status`. Its number names no peer any more.
 #define KVRAIL_EVENT_LOST 5
+
+// The reader has what it wanted.
+#define KVRAIL_HANDOVER_DONE 1
+
+// The reader wants no more of it.
+#define KVRAIL_HANDOVER_GIVEN_UP 2
+
+// The producer aborted it.
+#define KVRAIL_HANDOVER_ABORTED 3
+
+// No reader took it, or the reader did not renew, for the time of a lease.
+#define KVRAIL_HANDOVER_EXPIRED 4
+
+// The reader's session was lost.
+#define KVRAIL_HANDOVER_SESSION_LOST 5
+
+// The publisher stopped.
+#define KVRAIL_HANDOVER_STOPPED 6
+
+// The client that made the request has gone.
+#define KVRAIL_GIVE_UP_CLIENT_GONE 1
+
+// The reader has no room for the pages, or for their list.
+#define KVRAIL_GIVE_UP_NO_ROOM 2
+
+// Reading the pages failed.
+#define KVRAIL_GIVE_UP_FAILED 3
+
+// There is no event.
+#define KVRAIL_TAKING_NONE 0
+
+// The producer knows the request, and keeps its pages while the reader renews.
+#define KVRAIL_TAKING_TAKEN 1
+
+// The list has grown by `count` blocks from place `first` on. Some may have parts that are ready
+// already, which no other event says.
+#define KVRAIL_TAKING_GROWN 2
+
+// Of the `count` blocks from place `first` on, `parts` parts may be read.
+#define KVRAIL_TAKING_READY 3
+
+// The list grows no more, and neither do the parts that are ready.
+#define KVRAIL_TAKING_COMPLETE 4
+
+// By the reader's clock the lease ran out before it was renewed. The pages may have been
+// overwritten: their reads miss then.
+#define KVRAIL_TAKING_LEASE_RAN_OUT 5
+
+// The producer has ended the hand-over, for `reason`. The taking is gone.
+#define KVRAIL_TAKING_ENDED 6
+
+// The list got longer than the reader allows: the taking was given up, and is gone.
+#define KVRAIL_TAKING_TOO_LONG 7
+
+// The producer did not answer in time: the taking was given up, and is gone.
+#define KVRAIL_TAKING_UNANSWERED 8
+
+// The producer stopped computing the request.
+#define KVRAIL_END_ABORTED 1
+
+// The producer does not compute the request.
+#define KVRAIL_END_REJECTED 2
+
+// The producer learned of no such request within the time that the reader let it wait.
+#define KVRAIL_END_UNKNOWN 3
+
+// The lease ran out.
+#define KVRAIL_END_EXPIRED 4
+
+// Another reader has the request.
+#define KVRAIL_END_TAKEN_BY_OTHER 5
+
+// The session waits for as many unknown requests as the producer allows.
+#define KVRAIL_END_TOO_MANY 6
+
+// The producer is stopping.
+#define KVRAIL_END_STOPPING 7
 
 // A layout of pages: which byte of a page is what. It lives as long as the process, so it is never
 // freed, and equal declarations give the same pointer.
@@ -798,6 +878,48 @@ typedef struct kvrail_result {
     // The slot.
     uint32_t slot;
 } kvrail_result;
+
+// A request, as the engines on both sides call it: a number, or a UUID.
+typedef struct kvrail_request_id {
+    // The lower 64 bits.
+    uint64_t low;
+    // The upper 64 bits.
+    uint64_t high;
+} kvrail_request_id;
+
+// A hand-over that has ended.
+typedef struct kvrail_ended_handover {
+    // The hand-over, as kvrail_handover_open() gave it; 0 if none has ended.
+    uint64_t handover;
+    // Its request, which may be opened anew.
+    struct kvrail_request_id request;
+    // KVRAIL_HANDOVER_...
+    uint32_t outcome;
+    // Why the reader gave it up, of KVRAIL_HANDOVER_GIVEN_UP: KVRAIL_GIVE_UP_..., or another
+    // number below 65536 of a later version.
+    uint32_t reason;
+    // How many blocks its list has.
+    size_t blocks;
+} kvrail_ended_handover;
+
+// What has happened to a request that a reader has taken.
+typedef struct kvrail_taking_event {
+    // The request, as kvrail_reader_take() gave it.
+    uint64_t taking;
+    // KVRAIL_TAKING_...
+    uint32_t kind;
+    // The place in the list of the first block, of KVRAIL_TAKING_GROWN and KVRAIL_TAKING_READY.
+    uint32_t first;
+    // How many blocks, of the same.
+    uint32_t count;
+    // How many parts of each may be read, of KVRAIL_TAKING_READY; KVRAIL_WHOLE_PAGE for all.
+    uint32_t parts;
+    // Why, of KVRAIL_TAKING_ENDED: KVRAIL_END_..., or another number below 65536 of a later
+    // version.
+    uint32_t reason;
+    // 0.
+    uint32_t reserved;
+} kvrail_taking_event;
 
 // What a node is started with. Zeros are the defaults of all fields that may be left out.
 typedef struct kvrail_node_config {
@@ -1511,6 +1633,130 @@ int32_t kvrail_reader_withdraw_page(struct kvrail_reader *reader, uint64_t ticke
 //
 // As for kvrail_reader_close().
 int32_t kvrail_reader_set_class(struct kvrail_reader *reader, uint64_t ticket, uint32_t priority);
+
+// Opens the hand-over of a request. Its lease begins. The first reader that takes the request, now
+// or later, gets it.
+//
+// # Safety
+//
+// `request` is null, or points to a request; `handover` is null, or points to a place for the
+// result.
+int32_t kvrail_handover_open(struct kvrail_publisher *publisher,
+                             const struct kvrail_request_id *request,
+                             uint64_t *handover);
+
+// Adds pages at the end of the list of a hand-over, by the locations that kvrail_publisher_grow(),
+// kvrail_publisher_set_ready() or kvrail_publisher_publish() gave. The parts that are ready in a
+// location may be read already. All of them are added, or none. Until the hand-over has ended
+// their slots are not begun.
+//
+// # Safety
+//
+// `locations` is null, or points to `count` locations.
+int32_t kvrail_handover_append(struct kvrail_publisher *publisher,
+                               uint64_t handover,
+                               const struct kvrail_location *locations,
+                               size_t count);
+
+// Says that of each of the `count` pages from place `first` of the list on, at least `parts` parts
+// may be read; KVRAIL_WHOLE_PAGE for all of them. Call it after kvrail_publisher_set_ready() or
+// kvrail_publisher_publish() of these pages.
+int32_t kvrail_handover_set_ready(struct kvrail_publisher *publisher,
+                                  uint64_t handover,
+                                  uint32_t first,
+                                  uint32_t count,
+                                  uint32_t parts);
+
+// Says that the list grows no more, and neither do the parts that are ready.
+int32_t kvrail_handover_complete(struct kvrail_publisher *publisher, uint64_t handover);
+
+// Ends a hand-over because its request is no longer computed. Its reader is told. The end comes by
+// kvrail_handover_next_ended() like any other.
+int32_t kvrail_handover_abort(struct kvrail_publisher *publisher, uint64_t handover);
+
+// Says that a request will not be opened. Readers that wait for it are told at once.
+//
+// # Safety
+//
+// `request` is null, or points to a request.
+int32_t kvrail_handover_reject(struct kvrail_publisher *publisher,
+                               const struct kvrail_request_id *request);
+
+// The next hand-over that has ended, whichever side ended it: each one that was opened comes once.
+// Waits for it, `timeout_ns` at most; `ended->handover` is 0 if there is none. From now on the
+// pages of its list are misses, and their slots can be begun.
+//
+// `blocks` gets the pages of the list. If it has less room than `ended->blocks`, the call answers
+// KVRAIL_ERROR_BUFFER, and the next one has the same hand-over again. With a null pointer the list
+// is not given: for callers that know it.
+//
+// # Safety
+//
+// `ended` is null, or points to a place for the result; `blocks` is null, or points to places for
+// `room` locations.
+int32_t kvrail_handover_next_ended(struct kvrail_publisher *publisher,
+                                   uint64_t timeout_ns,
+                                   struct kvrail_ended_handover *ended,
+                                   struct kvrail_location *blocks,
+                                   size_t room);
+
+// Takes a request from a peer: the peer hands its pages over to this reader. The peer waits up to
+// `wait_ns` for a request that it does not know yet, a minute at most. Does not block:
+// kvrail_reader_next_taking_event() says what comes of it. The reader renews the lease by itself,
+// as long as kvrail_reader_poll() is called.
+//
+// # Safety
+//
+// `request` is null, or points to a request; `taking` is null, or points to a place for the
+// number of what was taken.
+int32_t kvrail_reader_take(struct kvrail_reader *reader,
+                           uint32_t peer,
+                           const struct kvrail_request_id *request,
+                           uint32_t priority,
+                           uint64_t wait_ns,
+                           uint64_t *taking);
+
+// The next event of a request that was taken; its kind is KVRAIL_TAKING_NONE if there is none.
+// kvrail_reader_poll() takes events in. Events of one request are merged until they are fetched,
+// so each says the newest state. When a peer is lost (KVRAIL_EVENT_LOST) or disconnected, all that
+// was taken from it is over without an event of its own.
+//
+// # Safety
+//
+// `event` is null, or points to a place for the event.
+int32_t kvrail_reader_next_taking_event(struct kvrail_reader *reader,
+                                        struct kvrail_taking_event *event);
+
+// The pages of a request from place `first` of its list on, as far as they are known: `*count`
+// locations, at most `room`. A page whose `ready` is not KVRAIL_WHOLE_PAGE is read with
+// kvrail_read.needs at most `ready`.
+//
+// # Safety
+//
+// `locations` is null, or points to places for `room` locations; `count` is null, or points to a
+// place.
+int32_t kvrail_reader_blocks(struct kvrail_reader *reader,
+                             uint64_t taking,
+                             uint32_t first,
+                             struct kvrail_location *locations,
+                             size_t room,
+                             size_t *count);
+
+// This side has what it wants of a request, and reads no more of its pages. Call it when all
+// batches that read them have their results. From now on `taking` names nothing.
+//
+// # Safety
+//
+// As for kvrail_reader_close().
+int32_t kvrail_reader_done(struct kvrail_reader *reader, uint64_t taking);
+
+// This side wants no more of a request, for `reason`, a KVRAIL_GIVE_UP_ constant. From now on
+// `taking` names nothing.
+//
+// # Safety
+//
+// As for kvrail_reader_close().
+int32_t kvrail_reader_give_up(struct kvrail_reader *reader, uint64_t taking, uint32_t reason);
 
 // Starts a node. Its threads run until kvrail_node_close().
 //

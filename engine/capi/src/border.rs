@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 
 use crate::abi::constants::KVRAIL_OK;
+use crate::abi::handover_types::{kvrail_ended_handover, kvrail_request_id, kvrail_taking_event};
 use crate::abi::layout_types::{
     kvrail_axis, kvrail_declaration, kvrail_distance, kvrail_field, kvrail_layout, kvrail_layout_info,
     kvrail_level, kvrail_plane, kvrail_range,
@@ -82,6 +83,7 @@ plain!(kvrail_layout_info, kvrail_range, kvrail_keys, kvrail_key_tag, kvrail_loc
 plain!(kvrail_pool, kvrail_publisher_config, kvrail_slot_bytes, kvrail_reader_config, kvrail_destination);
 plain!(kvrail_read, kvrail_read_options, kvrail_result, kvrail_event, kvrail_peer_pool, kvrail_reader_info);
 plain!(kvrail_rail_stats, kvrail_peer_stats);
+plain!(kvrail_request_id, kvrail_ended_handover, kvrail_taking_event);
 plain!(kvrail_node_config, kvrail_page_keys, kvrail_get_counts, kvrail_put_counts, kvrail_ended_get);
 plain!(kvrail_node_stats, *const u8, *mut kvrail_node);
 plain!(*const kvrail_layout, *mut kvrail_publisher, *mut kvrail_memory, *mut kvrail_reader);

@@ -2,7 +2,9 @@
 
 use engine::core::error::{FlightError, PageError, ReadError, SubmitError};
 use engine::core::remote::PageRangeError;
-use engine::{BlockError, WriteError};
+use engine::session::OpenHandoverError;
+use engine::session::handover::HandoverError;
+use engine::{BlockError, TakeRequestError, WriteError};
 
 /// Why a call failed. Its code is the status that the call returns.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,8 @@ pub(crate) enum CapiError {
     RegionBusy { region: u32, in_flight: usize },
     #[error("READs may still write: keep the reader's memory, and that of its slots, until the process ends")]
     StillReading,
+    #[error("no request that was taken has number {taking}, or it is over")]
+    Taking { taking: u64 },
     #[error("the publisher has no pool {pool}")]
     NoPool { pool: u32 },
     #[error("slot {slot} of pool {pool} has not been begun: begin it first")]
@@ -126,6 +130,12 @@ pub(crate) enum CapiError {
     Write(#[from] WriteError),
     #[error(transparent)]
     Page(#[from] PageError),
+    #[error(transparent)]
+    OpenHandover(#[from] OpenHandoverError),
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    #[error(transparent)]
+    TakeRequest(#[from] TakeRequestError),
     /// An error of set-up, with its code.
     #[error("{text}")]
     Other { code: u32, text: String },
@@ -163,6 +173,7 @@ impl CapiError {
             Self::TooManyReads { .. } => 8027,
             Self::RegionBusy { .. } => 8028,
             Self::StillReading => 8029,
+            Self::Taking { .. } => 8030,
             Self::NoPool { .. } => 8040,
             Self::NotBegun { .. } => 8041,
             Self::Grows { .. } => 8042,
@@ -187,6 +198,9 @@ impl CapiError {
             Self::Range(source) => source.code(),
             Self::Write(source) => source.code(),
             Self::Page(source) => source.code(),
+            Self::OpenHandover(source) => source.code(),
+            Self::Handover(source) => source.code(),
+            Self::TakeRequest(source) => source.code(),
             Self::Other { code, .. } => *code,
         }
     }

@@ -210,6 +210,12 @@ fn parts_plans_pools_and_withdrawals_go_through_the_interface() {
 }
 
 #[test]
+fn requests_are_handed_over_through_the_interface() {
+    check("handover", Build::Static);
+    check("handover", Build::Sanitized);
+}
+
+#[test]
 fn pages_by_key_go_through_the_interface() {
     check("node", Build::Static);
     check("node", Build::Sanitized);

@@ -4,18 +4,20 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of the header, in its order.
-const FILES: [&str; 13] = [
+const FILES: [&str; 15] = [
     "constants",
     "layout_types",
     "publisher_types",
     "reader_types",
     "node_types",
+    "handover_types",
     "status",
     "layout",
     "publisher",
     "reader",
     "reader_peers",
     "reader_flight",
+    "handover",
     "node",
     "node_pages",
 ];

@@ -1,5 +1,7 @@
 //! How a publisher hands requests over to readers.
 
+use std::time::Instant;
+
 use kvrail_session::SharedHandovers;
 use kvrail_session::handover::{Block, EndedHandover};
 
@@ -28,13 +30,24 @@ impl Publisher {
     /// can be overwritten, once a guard that another thread still has of it ends.
     #[must_use = "its slots are free again"]
     pub fn next_ended_handover(&self) -> Option<EndedHandover> {
-        let ended = self.server.handovers().next_outcome()?;
+        self.server.handovers().next_outcome().map(|ended| self.take_back(ended))
+    }
+
+    /// Waits for the next hand-over that ends, until `until` at the latest, and does with it as
+    /// [`next_ended_handover`](Self::next_ended_handover) does.
+    #[must_use = "its slots are free again"]
+    pub fn wait_ended_handover(&self, until: Instant) -> Option<EndedHandover> {
+        self.server.handovers().wait_outcome(until).map(|ended| self.take_back(ended))
+    }
+
+    /// Makes the pages of the blocks invalid.
+    fn take_back(&self, ended: EndedHandover) -> EndedHandover {
         for block in &ended.blocks {
             // A block of a pool that does not exist, or not any more, names no page.
             if let Some(pool) = self.pools.get(block.pool) {
                 pool.invalidate_generation(block.slot, block.expected.generation);
             }
         }
-        Some(ended)
+        ended
     }
 }

@@ -88,6 +88,8 @@ pub const KVRAIL_ERROR_TOO_MANY_READS: i32 = 8027;
 pub const KVRAIL_ERROR_REGION_BUSY: i32 = 8028;
 /// The reader is closed, but its memory and its slots must stay until the process ends.
 pub const KVRAIL_ERROR_STILL_READING: i32 = 8029;
+/// No request that was taken has this number, or it is over.
+pub const KVRAIL_ERROR_TAKING: i32 = 8030;
 /// The publisher has no such pool.
 pub const KVRAIL_ERROR_NO_POOL: i32 = 8040;
 /// The slot has not been begun.
@@ -219,3 +221,59 @@ pub const KVRAIL_EVENT_POOL_CAME: u32 = 3;
 pub const KVRAIL_EVENT_POOL_GONE: u32 = 4;
 /// The session with the peer has ended, with `status`. Its number names no peer any more.
 pub const KVRAIL_EVENT_LOST: u32 = 5;
+
+/// The reader has what it wanted.
+pub const KVRAIL_HANDOVER_DONE: u32 = 1;
+/// The reader wants no more of it.
+pub const KVRAIL_HANDOVER_GIVEN_UP: u32 = 2;
+/// The producer aborted it.
+pub const KVRAIL_HANDOVER_ABORTED: u32 = 3;
+/// No reader took it, or the reader did not renew, for the time of a lease.
+pub const KVRAIL_HANDOVER_EXPIRED: u32 = 4;
+/// The reader's session was lost.
+pub const KVRAIL_HANDOVER_SESSION_LOST: u32 = 5;
+/// The publisher stopped.
+pub const KVRAIL_HANDOVER_STOPPED: u32 = 6;
+
+/// The client that made the request has gone.
+pub const KVRAIL_GIVE_UP_CLIENT_GONE: u32 = 1;
+/// The reader has no room for the pages, or for their list.
+pub const KVRAIL_GIVE_UP_NO_ROOM: u32 = 2;
+/// Reading the pages failed.
+pub const KVRAIL_GIVE_UP_FAILED: u32 = 3;
+
+/// There is no event.
+pub const KVRAIL_TAKING_NONE: u32 = 0;
+/// The producer knows the request, and keeps its pages while the reader renews.
+pub const KVRAIL_TAKING_TAKEN: u32 = 1;
+/// The list has grown by `count` blocks from place `first` on. Some may have parts that are ready
+/// already, which no other event says.
+pub const KVRAIL_TAKING_GROWN: u32 = 2;
+/// Of the `count` blocks from place `first` on, `parts` parts may be read.
+pub const KVRAIL_TAKING_READY: u32 = 3;
+/// The list grows no more, and neither do the parts that are ready.
+pub const KVRAIL_TAKING_COMPLETE: u32 = 4;
+/// By the reader's clock the lease ran out before it was renewed. The pages may have been
+/// overwritten: their reads miss then.
+pub const KVRAIL_TAKING_LEASE_RAN_OUT: u32 = 5;
+/// The producer has ended the hand-over, for `reason`. The taking is gone.
+pub const KVRAIL_TAKING_ENDED: u32 = 6;
+/// The list got longer than the reader allows: the taking was given up, and is gone.
+pub const KVRAIL_TAKING_TOO_LONG: u32 = 7;
+/// The producer did not answer in time: the taking was given up, and is gone.
+pub const KVRAIL_TAKING_UNANSWERED: u32 = 8;
+
+/// The producer stopped computing the request.
+pub const KVRAIL_END_ABORTED: u32 = 1;
+/// The producer does not compute the request.
+pub const KVRAIL_END_REJECTED: u32 = 2;
+/// The producer learned of no such request within the time that the reader let it wait.
+pub const KVRAIL_END_UNKNOWN: u32 = 3;
+/// The lease ran out.
+pub const KVRAIL_END_EXPIRED: u32 = 4;
+/// Another reader has the request.
+pub const KVRAIL_END_TAKEN_BY_OTHER: u32 = 5;
+/// The session waits for as many unknown requests as the producer allows.
+pub const KVRAIL_END_TOO_MANY: u32 = 6;
+/// The producer is stopping.
+pub const KVRAIL_END_STOPPING: u32 = 7;

@@ -5,6 +5,8 @@
 //! says is said to a programmer in C.
 
 pub mod constants;
+pub mod handover;
+pub mod handover_types;
 pub mod layout;
 pub mod layout_types;
 pub mod node;

@@ -1,6 +1,7 @@
 //! The producer's side: a publisher, its pools, and the slots that are being written.
 
 pub(crate) mod foreign;
+pub(crate) mod handover;
 mod location;
 mod open;
 mod start;

@@ -1,11 +1,12 @@
 //! A publisher that is open, with the slots that are being written.
 #![allow(unsafe_code, reason = "guards of slots stand beside the publisher that they borrow")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use engine::session::PoolId;
+use engine::session::handover::EndedHandover;
 use engine::{
     ForeignSlotGuard, GrowingForeignPage, GrowingPage, KeyTag, Location, Publisher, PublisherPool, SlotGuard,
 };
@@ -40,6 +41,8 @@ pub(crate) struct Open {
     /// Emptied before the publisher is dropped. No guard leaves this table but to end in the call
     /// that took it out.
     guards: [Shard; SHARDS],
+    /// Hand-overs that have ended, whose lists did not fit into what the caller gave.
+    ended: Mutex<VecDeque<EndedHandover>>,
 }
 
 // SAFETY: the pointer stands for a box with a Publisher, which is Send and Sync; guards are Send.
@@ -50,7 +53,7 @@ unsafe impl Sync for Open {}
 impl Open {
     pub(crate) fn new(publisher: Publisher) -> Self {
         let publisher = NonNull::from(Box::leak(Box::new(publisher)));
-        Self { publisher, guards: Default::default() }
+        Self { publisher, guards: Default::default(), ended: Mutex::default() }
     }
 
     /// The publisher, for as long as it is open.
@@ -148,6 +151,11 @@ impl Open {
             Guard::Grows(page) => page.finish(|_| ())?,
             Guard::ForeignGrows(page) => page.finish()?,
         })
+    }
+
+    /// The hand-overs that have ended, and are kept for the next call.
+    pub(crate) fn kept_ended(&self) -> MutexGuard<'_, VecDeque<EndedHandover>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the writing of a slot that was begun, which stays a miss.

@@ -10,6 +10,7 @@
 //! | `flight.rs` | the data path: batches, results, sleeping |
 //! | `memory.rs` | memory that pages land in |
 //! | `peers.rs` | connects, events, and what a peer has published |
+//! | `takings.rs` | requests that are taken from peers |
 
 pub(crate) mod any;
 pub(crate) mod config;
@@ -19,5 +20,6 @@ pub(crate) mod peers;
 pub(crate) mod room;
 mod sizes;
 pub(crate) mod tables;
+pub(crate) mod takings;
 
 pub(crate) use self::memory::destination;

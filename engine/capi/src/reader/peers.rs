@@ -70,7 +70,9 @@ pub(crate) fn disconnect<T: ReaderTransport>(
     tables: &mut Tables,
     peer: u32,
 ) -> Result<(), CapiError> {
-    reader.disconnect(&tables.peers.remove(peer)?);
+    let peer = tables.peers.remove(peer)?;
+    tables.takings.forget(peer.id());
+    reader.disconnect(&peer);
     Ok(())
 }
 
@@ -114,6 +116,7 @@ fn translate(event: ReaderEvent, tables: &mut Tables) -> Option<kvrail_event> {
             Some(kvrail_event { kind: KVRAIL_EVENT_POOL_GONE, peer, pool: pool.0, ..none })
         }
         ReaderEvent::Lost { peer, why, .. } => {
+            tables.takings.forget(peer);
             let (peer, _) = tables.peers.known(peer)?;
             let _ = tables.peers.remove(peer);
             status::note(&why);

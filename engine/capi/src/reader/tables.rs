@@ -8,6 +8,7 @@ use engine::core::time::Nanos;
 use engine::session::PoolId;
 use engine::{Connecting, PageLayout, Peer, PeerPool};
 
+use super::takings::Takings;
 use crate::error::CapiError;
 
 /// A region of destination memory: its slots, of which those in flight are not here.
@@ -48,6 +49,7 @@ pub(crate) struct Tables {
     /// The connects that were begun, by the numbers that the caller has.
     pub(crate) connecting: Vec<(u64, Connecting)>,
     pub(crate) next_connecting: u64,
+    pub(crate) takings: Takings,
     pub(crate) layout: PageLayout,
     pub(crate) rail_names: Vec<String>,
     /// When a batch fails whose options do not say it.
@@ -72,6 +74,7 @@ impl Tables {
             draining: None,
             connecting: Vec::new(),
             next_connecting: 1,
+            takings: Takings::default(),
             layout,
             rail_names,
             timeout,
