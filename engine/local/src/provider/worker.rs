@@ -328,7 +328,7 @@ pub(crate) fn run<T: LaneTransport>(
     spins: u32,
 ) {
     let stopped = || signals.stop.load(Ordering::Acquire);
-    let mut in_vain = 0;
+    let mut in_vain: u32 = 0;
     while !stopped() {
         // It has been woken for a command; or the engine's thread has the worker.
         carry_out_all(worker, signals);
@@ -352,7 +352,8 @@ pub(crate) fn run<T: LaneTransport>(
         let idle = try_lock(worker).map(|mut worker| worker.is_idle());
         if idle != Some(true) || stopped() {
             signals.sleeper.cancel_sleep();
-            in_vain += 1;
+            // It may stay in vain for as long as the engine's thread does the work.
+            in_vain = in_vain.saturating_add(1);
             give_way(idle.is_none() && in_vain > LOOKS);
         } else {
             signals.sleeper.sleep(None);

@@ -6,9 +6,10 @@ use kvrail::session::Epoch;
 use kvrail::{NodeName, PageLayout, PeerKeys};
 
 use super::cache::RecordCache;
-use super::counters::Counters;
+use super::counters::{Counters, add};
 use super::look_up_link::LookUpLink;
 use super::owners::OwnerBook;
+use super::request::Request;
 use crate::directory::Directory;
 use crate::metrics::{NodeMetrics, SlowLog};
 
@@ -34,4 +35,14 @@ pub(crate) struct Shared {
     pub(crate) batch_pages: usize,
     /// Whether pages are read without validation, by which wrong ones are given out: for tests.
     pub(crate) unvalidated: bool,
+}
+
+impl Shared {
+    /// Counts the keys of a request whose cached records are stale, before they are looked up once
+    /// more.
+    pub(crate) fn count_stale(&self, request: &Request) {
+        let stale = request.count_to_look_up();
+        add(&self.counters.renewed, stale);
+        self.metrics.cache_stale(stale);
+    }
 }

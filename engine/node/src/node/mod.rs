@@ -130,9 +130,7 @@ impl Node {
             if !request.renew_stale() {
                 return Some(request);
             }
-            let stale = request.count_to_look_up();
-            add(&self.shared.counters.renewed, stale);
-            self.shared.metrics.cache_stale(stale);
+            self.shared.count_stale(&request);
             look_up(&self.shared, &mut request);
         }
     }

@@ -275,6 +275,7 @@ fn the_polled_form_gives_the_same_and_wakes_its_caller() {
     assert!(handle.wait(within(6_000)));
     let (mut got, _) = handle.finish().unwrap();
     assert_eq!(labels(&checked(&[0, 1, 2, 3], &mut got)), ["directory"; 4]);
+    assert_eq!(reader.statistics().get.keys_renewed, 4);
     // A handle that is dropped gives its destinations back.
     directory.frozen.store(true, Ordering::SeqCst);
     let handle = reader.begin_get(batch(&places, 10..14), within(300));

@@ -132,6 +132,7 @@ impl Requests {
         self.link.came_back(request.sent);
         let again = request.route == Route::LookUpThread && self.shared.directory.is_some();
         if again && request.renew_stale() {
+            self.shared.count_stale(&request);
             self.shared.look_ups.send(request);
         } else {
             request.deliver();
