@@ -178,6 +178,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         rails: started[0].rails.len() as u8,
         processes: args.processes,
         concurrency: args.concurrency,
+        batch,
+        chunk_bytes: started[0].chunk_bytes,
+        lanes_per_rail: args.lanes_per_rail,
+        offered: None,
     };
     let row = Row::new("drive", shape, &tally, verified);
     let meta = Meta {

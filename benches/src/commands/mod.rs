@@ -10,6 +10,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod drive;
 pub(crate) mod env;
+pub(crate) mod ladder;
 pub(crate) mod layout;
 pub(crate) mod serve;
 
@@ -36,6 +37,7 @@ commands! {
     demo::Demo,
     serve::Serve,
     drive::Drive,
+    ladder::Ladder,
     churn::Churn,
     env::Env,
     doctor::Doctor,

@@ -1,5 +1,6 @@
 //! The measurement: what producers and workers do, how a crew of them is run, and what counts.
 
+pub(crate) mod bare;
 pub(crate) mod churn;
 pub(crate) mod clock;
 pub(crate) mod crew;
@@ -14,5 +15,7 @@ mod node;
 mod one_sided;
 mod pattern;
 pub(crate) mod producer;
+pub(crate) mod spread;
 pub(crate) mod window;
 pub(crate) mod worker;
+pub(crate) mod working_set;

@@ -21,7 +21,7 @@ use crate::measure::clock::sleep_until;
 use crate::measure::destination::Destination;
 use crate::measure::node::with_chunk;
 use crate::measure::pattern;
-use crate::measure::window::{Failed, Recorder, Sample, Span};
+use crate::measure::window::{Count, Failed, Recorder, Sample, Span};
 use crate::process::protocol::{Order, Ready, Reply, Verified, WorkerSetup, receive, send};
 
 /// How long a batch may take. No network that pages are read over is so slow.
@@ -81,6 +81,8 @@ struct Worker<N: ReaderTransport> {
     recorder: Recorder,
     /// Pages that have arrived so far.
     arrived: u64,
+    /// Bytes that each rail carried in the last round.
+    rail_bytes: Vec<u64>,
 }
 
 /// What is done with the batches that come back.
@@ -149,6 +151,7 @@ impl<N: ReaderTransport> Worker<N> {
             spins: cores > setup.threads,
             recorder: Recorder::new(setup.workers == 1),
             arrived: 0,
+            rail_bytes: Vec::new(),
         }))
     }
 
@@ -165,7 +168,10 @@ impl<N: ReaderTransport> Worker<N> {
                 Order::Round { start, warmup, duration, .. } => {
                     Reply::Ran(self.round(start, warmup, duration)?)
                 }
-                Order::Count(span) => Reply::Counted(self.recorder.count(span)),
+                Order::Count(span) => {
+                    let rail_bytes = self.rail_bytes.clone();
+                    Reply::Counted(Count { rail_bytes, ..self.recorder.count(span) })
+                }
                 Order::Verify => Reply::Verified(self.verify()?),
                 Order::Register | Order::Churn(_) => {
                     bail!("a worker registers its memory once, and was told: {order:?}")
@@ -182,6 +188,7 @@ impl<N: ReaderTransport> Worker<N> {
         self.recorder.start(window);
         sleep_until(start);
         let began = clock::now().0;
+        let before = self.carried();
         loop {
             let now = clock::now();
             if now.0 >= window.to {
@@ -195,8 +202,17 @@ impl<N: ReaderTransport> Worker<N> {
         }
         // The pipeline was full from `began` until now.
         let at_work = self.recorder.finish(began, clock::now().0);
+        let carried = self.carried();
+        self.rail_bytes = carried.iter().zip(&before).map(|(now, before)| now - before).collect();
         self.drain(&mut Purpose::Drain)?;
         Ok(at_work)
+    }
+
+    /// Bytes that each rail has carried so far.
+    fn carried(&self) -> Vec<u64> {
+        (0..self.reader.rails())
+            .map(|rail| self.reader.rail_stats(rail).map_or(0, |stats| stats.bytes))
+            .collect()
     }
 
     /// Submits batches until `concurrency` of them are in flight.

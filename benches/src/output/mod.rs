@@ -10,6 +10,7 @@ pub(crate) mod json;
 pub(crate) mod numbers;
 pub(crate) mod picture;
 pub(crate) mod progress;
+pub(crate) mod rungs;
 pub(crate) mod table;
 pub(crate) mod verdict;
 pub(crate) mod write;

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use crate::cli::common::Op;
 use crate::output::json::{COPY, Row};
 use crate::output::numbers::{grouped, time};
 
@@ -54,7 +53,7 @@ fn line(text: &mut String, widths: &[usize; 9], cells: &[String; 9]) {
 
 #[expect(clippy::cast_sign_loss, reason = "a rate is not negative")]
 fn cells(row: &Row) -> [String; 9] {
-    let verified = match (row.op, row.pages_verified, row.pages_wrong) {
+    let verified = match (&*row.op, row.pages_verified, row.pages_wrong) {
         (COPY, ..) => "-".into(),
         (_, 0, 0) => "none".into(),
         (_, good, 0) => format!("{}, 0 wrong", grouped(good)),
@@ -62,7 +61,7 @@ fn cells(row: &Row) -> [String; 9] {
     };
     [
         row.scenario.clone(),
-        row.layout.to_owned(),
+        row.label(),
         format!("{} x {}", row.rails, row.processes),
         format!("{:.2}", row.gb_per_s),
         grouped(row.pages_per_s.round() as u64),
@@ -76,7 +75,7 @@ fn cells(row: &Row) -> [String; 9] {
 /// How many of the pages that were asked for by key came, and why others did not, as lines.
 pub(crate) fn hits(rows: &[Row]) -> String {
     let mut text = String::new();
-    for row in rows.iter().filter(|row| [Op::Get.label(), Op::Exists.label()].contains(&row.op)) {
+    for row in rows.iter().filter(|row| row.by_key()) {
         let ratio = row.hit_ratio.unwrap_or(0.0);
         let reasons = row.errors.iter().map(|(reason, pages)| format!("; {reason} {}", grouped(*pages)));
         // Writing to a string does not fail.
