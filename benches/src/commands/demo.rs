@@ -10,6 +10,7 @@ use crate::machine::environment::Environment;
 use crate::machine::memory::Memory;
 use crate::machine::source::Source;
 use crate::measure::ladder::{self, Ladder, Measured, Pages};
+use crate::measure::noise::NoiseMeter;
 use crate::measure::working_set;
 use crate::output::host::Watch;
 use crate::output::json::{Meta, Report, Sink};
@@ -75,9 +76,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
     let bar = Bar::steps("starting", layouts.len() as u64 * u64::from(ladder.rounds()));
     let mut rows = Vec::new();
+    let mut noise = NoiseMeter::new();
     let mut meta = Meta::of("demo", Transport::Shm.label(), layouts);
     for named in layouts {
-        let Measured { rows: mut measured, widest } = ladder.measure_layout(*named, &bar)?;
+        let Measured { rows: mut measured, widest } = ladder.measure_layout(*named, &bar, &mut noise)?;
         meta.working_set.push(u64::from(widest.pages) * u64::from(named.layout.page_bytes()));
         (meta.chunk_bytes, meta.rails) = (widest.chunk_bytes, widest.rails);
         rows.append(&mut measured);
@@ -88,7 +90,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     meta.duration_s = args.duration.as_secs_f64();
     meta.warmup_s = ladder::WARMUP.as_secs_f64() * f64::from(ladder.rounds());
     meta.verify = args.report.verify;
-    let document = Report::new(meta, rows, &watch);
+    let mut document = Report::new(meta, rows, &watch);
+    document.noise = Some(noise.noise());
     let text = verdict::text(&document, many);
     document.deliver(&text, json)
 }

@@ -19,6 +19,7 @@ use crate::machine::placement::{self, Placement};
 use crate::machine::source::Source;
 use crate::measure::bare::{self, Setting};
 use crate::measure::ladder::{self, Ladder, Measured, Pages, Process, Rung};
+use crate::measure::noise::NoiseMeter;
 use crate::measure::working_set;
 use crate::output::host::Watch;
 use crate::output::json::{BareLimit, Meta, Report, Sink};
@@ -144,13 +145,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let watch = Watch::start();
     let bar = Bar::steps("starting", layouts.len() as u64 * u64::from(ladder.rounds()));
     let mut rows = Vec::new();
+    let mut noise = NoiseMeter::new();
     let (mut limits, mut notes) = (Vec::new(), placements);
     let mut meta = Meta::of("ladder", args.transport.label(), &layouts);
     for named in &layouts {
         if stop.requested() {
             break;
         }
-        let Measured { rows: mut measured, widest } = ladder.measure_layout(*named, &bar)?;
+        let Measured { rows: mut measured, widest } = ladder.measure_layout(*named, &bar, &mut noise)?;
         if let Some(label) = Some(&widest.transport).filter(|label| !label.is_empty()) {
             meta.transport.clone_from(label);
         }
@@ -181,6 +183,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut document = Report::new(meta, rows, &watch);
     document.partial = stop.requested();
     document.bare = limits;
+    document.noise = (!document.results.is_empty()).then(|| noise.noise());
     document.notes = notes;
     document.doubt();
     document.deliver(&rungs::text(&document), json)?;

@@ -19,13 +19,15 @@ use crate::machine::counters::{self, Counters};
 use crate::machine::environment::Environment;
 use crate::machine::placement::Cpus;
 use crate::machine::source::Source;
-use crate::measure::crew;
+use crate::measure::noise::NoiseMeter;
+use crate::measure::schedule::Load;
 use crate::measure::window::Tally;
+use crate::measure::{crew, producer};
 use crate::output::json::{COPY, RailFigure, Row, Shape};
 use crate::output::progress::Bar;
 use crate::process::parent::Child;
 use crate::process::protocol::{
-    CopySetup, GetterSetup, ProducerSetup, Ready, Reply, Role, Routine, Verified, WorkerSetup,
+    CopySetup, GetterSetup, ProducerSetup, Ready, Role, Routine, Verified, WorkerSetup,
 };
 use crate::process::stop::Stop;
 
@@ -39,8 +41,6 @@ pub(crate) const WARMUP: Duration = Duration::from_millis(40);
 const ROUND: Duration = Duration::from_millis(200);
 /// The longest round of a row in which no batch has ended.
 const LONGER: Duration = Duration::from_secs(5);
-/// How long the producer may take to write its pages.
-const FILL: Duration = Duration::from_secs(90);
 
 /// How long the readers by key keep the records of pages: the default of a node.
 const DIR_CACHE: Duration = Duration::from_secs(5);
@@ -209,7 +209,12 @@ impl Ladder<'_> {
     }
 
     /// Measures all rows of one layout.
-    pub(crate) fn measure_layout(&self, named: NamedLayout, bar: &Bar) -> anyhow::Result<Measured> {
+    pub(crate) fn measure_layout(
+        &self,
+        named: NamedLayout,
+        bar: &Bar,
+        noise: &mut NoiseMeter,
+    ) -> anyhow::Result<Measured> {
         bar.about(format!("{}: writing pages", named.name));
         let (producer, address, key) = self.producer(named)?;
         let mut laps = Vec::new();
@@ -252,7 +257,7 @@ impl Ladder<'_> {
                 widest = ready;
             }
         }
-        self.measure(named, &mut laps, &mut crews, bar)?;
+        self.measure(named, &mut laps, &mut crews, (bar, noise))?;
         let limit = laps.iter().find(|lap| lap.scenario == MEMCPY).map_or(0.0, |lap| lap.tally.pages_per_s());
         // A run that was stopped has rows without any batch.
         let rows = laps.iter().filter(|lap| !lap.tally.is_empty()).map(|lap| lap.row(limit)).collect();
@@ -311,6 +316,7 @@ impl Ladder<'_> {
                 threads,
                 verify: self.verify,
                 order: ReadOrder::Turn,
+                load: Load::default(),
                 validate: rung.op == Op::Checked,
                 gpu: self.gpu.filter(|_| rung.gpu),
             };
@@ -357,11 +363,8 @@ impl Ladder<'_> {
             directory: DirectorySetup::Embedded(Vec::new()),
             copy,
         };
-        let mut producer = Child::start("producer", &Role::Producer(setup))?;
-        match producer.reply(FILL)? {
-            Reply::Serving { address, .. } => Ok((Some(producer), address, key)),
-            other => Err(producer.unexpected(&other)),
-        }
+        let (producer, address) = producer::start_child(&setup)?;
+        Ok((Some(producer), address, key))
     }
 
     /// Runs the rounds of all rows, and then the comparisons.
@@ -370,7 +373,7 @@ impl Ladder<'_> {
         named: NamedLayout,
         laps: &mut [Lap],
         crews: &mut [Vec<Child>],
-        bar: &Bar,
+        (bar, noise): (&Bar, &mut NoiseMeter),
     ) -> anyhow::Result<()> {
         bar.about(format!("{}: reading", named.name));
         let rounds = self.rounds();
@@ -381,6 +384,7 @@ impl Ladder<'_> {
                 }
                 self.round(lap, crews, self.duration / rounds)?;
             }
+            noise.sample();
             bar.add(1);
         }
         // On a busy machine no batch may end within short rounds: a row gets one long one before it

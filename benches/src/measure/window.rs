@@ -93,6 +93,9 @@ pub(crate) struct Count {
     /// Bytes that each rail of the worker carried in its round, about; empty where it is not known.
     #[serde(default)]
     pub(crate) rail_bytes: Vec<u64>,
+    /// The memory of the worker's process, in bytes; 0 where it is not known.
+    #[serde(default)]
+    pub(crate) resident: u64,
 }
 
 /// Shorter latencies are recorded as this one, in nanoseconds.
@@ -258,6 +261,17 @@ pub(crate) struct Tally {
     pub(crate) rates: Vec<f64>,
     /// What each worker did in all windows, in the order of the workers.
     pub(crate) workers: Vec<Share>,
+    /// The memory of all workers after the first window, and after the last.
+    pub(crate) memory: Option<[Resident; 2]>,
+}
+
+/// The memory of processes after so many batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Resident {
+    /// Batches that had been done.
+    pub(crate) batches: u64,
+    /// Memory of all processes that is present, in bytes.
+    pub(crate) bytes: u64,
 }
 
 /// What one worker of several did.
@@ -288,6 +302,7 @@ impl Default for Tally {
             time: Duration::ZERO,
             rates: Vec::new(),
             workers: Vec::new(),
+            memory: None,
         }
     }
 }
@@ -308,6 +323,11 @@ impl Tally {
             for &(value, n) in &count.latencies {
                 self.latencies.saturating_record_n(value, n);
             }
+        }
+        let bytes: u64 = counts.iter().map(|count| count.resident).sum();
+        if bytes > 0 {
+            let now = Resident { batches: self.latencies.len(), bytes };
+            self.memory = Some([self.memory.map_or(now, |[first, _]| first), now]);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::catalogue::NamedLayout;
 use crate::cli::common::{Op, ReadOrder, Transport, Verify};
 use crate::machine::carries::Limit;
 use crate::measure::spread::Spread;
-use crate::measure::window::Tally;
+use crate::measure::window::{Resident, Tally};
 use crate::output::host::{Host, Watch};
 use crate::output::numbers::grouped;
 use crate::output::write::{self, Delivery};
@@ -182,6 +182,13 @@ pub(crate) struct Row {
     /// What each rail of each process carried; empty where it is not known.
     #[serde(default)]
     pub(crate) per_rail: Vec<RailFigure>,
+    /// The memory of all its processes after the first round, and after the last; `None` where that
+    /// is not known.
+    #[serde(default)]
+    pub(crate) memory: Option<[Resident; 2]>,
+    /// Whether no other row of its layout, of several, has more GB/s.
+    #[serde(default)]
+    pub(crate) peak: bool,
     /// What is wrong with these figures.
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
@@ -305,6 +312,8 @@ impl Row {
             errors,
             ratio: Ratio::default(),
             per_rail: Vec::new(),
+            memory: tally.memory,
+            peak: false,
             warnings: Vec::new(),
         }
     }
@@ -328,6 +337,16 @@ impl Row {
     /// The layout's name, with a remark where no engine has such pages.
     pub(crate) fn label(&self) -> String {
         if self.synthetic { format!("{} (synthetic)", self.layout) } else { self.layout.to_string() }
+    }
+}
+
+/// Marks the row of each layout that has the most GB/s, where there are several.
+pub(crate) fn mark_peaks(rows: &mut [Row]) {
+    for chunk in rows.chunk_by_mut(|a, b| a.layout == b.layout) {
+        let several = chunk.len() > 1;
+        if let Some(peak) = chunk.iter_mut().max_by(|a, b| a.gb_per_s.total_cmp(&b.gb_per_s)) {
+            peak.peak = several;
+        }
     }
 }
 

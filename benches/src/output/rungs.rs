@@ -39,6 +39,7 @@ pub(crate) fn text(document: &Report) -> String {
             grouped(bare.bytes)
         );
     }
+    text += &document.noise.map_or(String::new(), |noise| noise.line());
     for note in &document.notes {
         let _ = writeln!(text, "{note}");
     }

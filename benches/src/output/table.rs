@@ -60,7 +60,7 @@ fn cells(row: &Row) -> [String; 9] {
         (_, all, wrong) => format!("{}, {} WRONG", grouped(all), grouped(wrong)),
     };
     [
-        row.scenario.clone(),
+        if row.peak { format!("{} (peak)", row.scenario) } else { row.scenario.clone() },
         row.label(),
         format!("{} x {}", row.rails, row.processes),
         format!("{:.2}", row.gb_per_s),
@@ -70,6 +70,35 @@ fn cells(row: &Row) -> [String; 9] {
         row.ratio.memcpy.map_or("-".into(), |ratio| format!("{:.0} %", 100.0 * ratio)),
         verified,
     ]
+}
+
+/// The spread of the rounds of each row, and what became of an offered load, as lines.
+pub(crate) fn spreads(rows: &[Row]) -> String {
+    let mut text = String::from("\n");
+    for row in rows {
+        let rounds = &row.rounds_gb_per_s;
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "{}, {}: {} rounds, median {:.2} GB/s, quartiles {:.2} and {:.2}, from {:.2} to {:.2}",
+            row.scenario,
+            row.layout,
+            rounds.rounds,
+            rounds.median,
+            rounds.q1,
+            rounds.q3,
+            rounds.min,
+            rounds.max
+        );
+        if let Some(offered) = row.offered_batches_per_s {
+            let reached = row.pages_per_s / row.batch as f64 / f64::from(row.processes);
+            let _ = writeln!(
+                text,
+                "  offered: {offered} batches/s of each process; done: {reached:.1}; latencies are from the intended start"
+            );
+        }
+    }
+    text
 }
 
 /// How many of the pages that were asked for by key came, and why others did not, as lines.

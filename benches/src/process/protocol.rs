@@ -12,6 +12,7 @@ use crate::cli::directory::DirectorySetup;
 use crate::cli::key::Key;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::machine::placement::Cpus;
+use crate::measure::schedule::Load;
 use crate::measure::window::{Count, Span};
 
 /// The role of a child, which is the first line that it gets.
@@ -100,6 +101,7 @@ pub(crate) struct WorkerSetup {
     /// Whether each page's entry in the publication table is read after the page.
     pub(crate) validate: bool,
     pub(crate) order: ReadOrder,
+    pub(crate) load: Load,
     /// The GPU whose memory is read into; `None`: the host's memory.
     pub(crate) gpu: Option<u8>,
 }
