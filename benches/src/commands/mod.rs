@@ -12,6 +12,7 @@ pub(crate) mod drive;
 pub(crate) mod env;
 pub(crate) mod ladder;
 pub(crate) mod layout;
+pub(crate) mod report;
 pub(crate) mod serve;
 
 macro_rules! commands {
@@ -38,6 +39,7 @@ commands! {
     serve::Serve,
     drive::Drive,
     ladder::Ladder,
+    report::Report,
     churn::Churn,
     env::Env,
     doctor::Doctor,
