@@ -72,7 +72,7 @@ fn chromium(folder: &Folder, dark: bool, args: &[&str]) -> String {
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]);
     command.arg(format!("--user-data-dir={}", folder.path("profile")));
     command.arg(format!("--blink-settings=preferredColorScheme={}", u8::from(!dark)));
-    // A file of its own, because a pipe that nobody empties would stop the browser.
+    // A file of its own, because a full pipe would stop the browser.
     let path = folder.path("dom.html");
     let out = fs::File::create(&path).unwrap();
     let child = command.args(args).stdout(out).stderr(Stdio::null()).spawn().unwrap();

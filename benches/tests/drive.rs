@@ -75,8 +75,7 @@ fn a_stall_shows_in_the_p99_of_an_offered_load() {
         assert!(p99 >= 5_000.0, "{op}: {p99} us: {text}");
         assert!(text.contains("latencies are from the intended start"), "{text}");
     }
-    // By key, too, the load is what was asked for at most: 500 batches in a second, and one more for
-    // each caller at the window's ends.
+    // A load can be offered to pages by key, too.
     let (_, report) = drive(&[&load[..], &["--op", "get", "--verify", "off"]].concat());
     let rate = rows(&report)[0]["pages_per_s"].as_f64().unwrap();
     assert!(rate > 0.0, "{rate}");

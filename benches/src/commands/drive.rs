@@ -25,8 +25,8 @@ use crate::process::parent::Child;
 use crate::process::protocol::{GetterSetup, ProducerSetup, Ready, Role, Routine, Verified, WorkerSetup};
 use crate::process::stop::Stop;
 
-/// The longest round. After each the progress bar moves, a dead worker is noticed, and a signal ends
-/// the run.
+/// The longest round. After each the progress bar moves, a dead worker is noticed, and a signal
+/// ends the run.
 const ROUND: Duration = Duration::from_secs(1);
 /// Bytes of the pages that are published here.
 const WORKING_SET: u64 = 128 << 20;

@@ -12,6 +12,7 @@ pub(crate) mod drive;
 pub(crate) mod env;
 pub(crate) mod ladder;
 pub(crate) mod layout;
+pub(crate) mod model;
 pub(crate) mod report;
 pub(crate) mod serve;
 
@@ -40,6 +41,7 @@ commands! {
     drive::Drive,
     ladder::Ladder,
     report::Report,
+    model::Model,
     churn::Churn,
     env::Env,
     doctor::Doctor,

@@ -8,6 +8,7 @@ pub(crate) mod diagnosis;
 pub(crate) mod environment;
 pub(crate) mod fact;
 pub(crate) mod memory;
+pub(crate) mod peer;
 pub(crate) mod placement;
 pub(crate) mod redis_server;
 pub(crate) mod source;

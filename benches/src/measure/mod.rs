@@ -11,6 +11,7 @@ mod keys;
 pub(crate) mod ladder;
 pub(crate) mod memcpy;
 pub(crate) mod metrics;
+pub(crate) mod model;
 mod node;
 pub(crate) mod noise;
 mod one_sided;

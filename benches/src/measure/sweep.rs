@@ -89,7 +89,7 @@ impl Sweep {
 }
 
 impl Point {
-    /// What tells this point from the others of its sweep: `c8 b32`. Empty where there is one point.
+    /// What tells this point from the others of its sweep: `c8 b32`. Empty where there is one.
     pub(crate) fn name(&self, all: &[Self]) -> String {
         let differs = |of: fn(&Self) -> u64| all.iter().any(|other| of(other) != of(self));
         let mut parts = Vec::new();

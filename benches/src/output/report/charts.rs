@@ -3,7 +3,7 @@
 
 use super::bars::{self, Bar, Group};
 use super::canvas::{DrawError, SERIES};
-use super::lines::{self, Line, Scale};
+use super::lines::{self, Scale, Series};
 use super::rows::{by_layout, title};
 use crate::measure::ladder::MEMCPY;
 use crate::output::artifact::Artifact;
@@ -94,12 +94,12 @@ fn concurrency(rows: &[Row]) -> Result<Drawn, DrawError> {
     if places.len() < 2 {
         return Ok(None);
     }
-    let mut lines: Vec<Line> = Vec::new();
+    let mut lines: Vec<Series> = Vec::new();
     for row in swept {
         let name = format!("{} bytes", grouped(row.page_bytes.into()));
         let place = places.iter().position(|&place| place == row.concurrency).unwrap_or(0);
         let at = lines.iter().position(|line| line.name == name).unwrap_or_else(|| {
-            lines.push(Line { name, values: vec![None; places.len()] });
+            lines.push(Series { name, values: vec![None; places.len()] });
             lines.len() - 1
         });
         // Of several batch sizes, chunks and lanes the best.
@@ -139,7 +139,7 @@ fn latency(rows: &[Row]) -> Result<Drawn, DrawError> {
         let latency = row.latency_us;
         let values = [latency.p50, latency.p90, latency.p99, latency.p999, latency.max];
         let name = row.scenario.strip_prefix("drive ").unwrap_or(&row.scenario);
-        Line { name: format!("{name} {}", row.op), values: values.into_iter().map(Some).collect() }
+        Series { name: format!("{name} {}", row.op), values: values.into_iter().map(Some).collect() }
     };
     // Rows that are validated say most; of others there would be too many.
     let checked = rows.iter().filter(|row| row.op == "checked");

@@ -6,7 +6,8 @@ use super::markdown::about;
 use super::rows::{HEADS, by_layout, cells, title};
 use crate::output::artifact::Artifact;
 
-/// On a narrow page each row of a table becomes a card, whose cells have their headings beside them.
+/// On a narrow page each row of a table becomes a card, whose cells have their headings beside
+/// them.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--page:#fff;--ink:#1a1a1a;--soft:#595959;--rule:#d0d0d0;--card:#f6f6f6}\
 @media(prefers-color-scheme:dark){:root{--page:#161616;--ink:#e8e8e8;--soft:#b0b0b0;--rule:#4a4a4a;--card:#202020}}\

@@ -17,7 +17,7 @@ pub(crate) enum Scale {
 
 /// A line: at each place a value, or none.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
+pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) values: Vec<Option<f64>>,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Line {
 pub(crate) fn draw(
     title: &str,
     places: &[String],
-    lines: &[Line],
+    lines: &[Series],
     scale: Scale,
 ) -> Result<String, DrawError> {
     let values = || lines.iter().flat_map(|line| line.values.iter().flatten().copied());
