@@ -10,6 +10,7 @@ use crate::measure::model::cost::{self, Cost};
 use crate::measure::model::machine::{Machine, Outcome, RAILS, Work};
 use crate::measure::model::with_room;
 use crate::output::artifact::{self, Artifact};
+use crate::output::json::Row;
 use crate::output::numbers::grouped;
 use crate::output::write;
 use crate::process::stop;
@@ -235,7 +236,7 @@ fn prediction(ladder: &Artifact, cost: &Cost) -> anyhow::Result<Vec<String>> {
     let (rate, all) = calibrate::predict(rows, from, cores, cost.wr.median, cost.validation)?;
     let mut lines = vec![
         format!(
-            "calibrated on the row \"{} {}\" with pages of {} of {}: each of {cores} cores copies {rate:.2} GB/s",
+            "calibrated on the row \"{} {}\" with pages of {} of {}: each of {cores} cores copies {rate:.2} GB/s of these, and of others as its plain copy of them differs",
             from.scenario,
             from.op,
             grouped(from.page_bytes.into()),
@@ -243,10 +244,11 @@ fn prediction(ladder: &Artifact, cost: &Cost) -> anyhow::Result<Vec<String>> {
         ),
         "  page bytes | row | model GB/s | measured GB/s | error".into(),
     ];
+    let put_in =
+        |row: &Row| (&row.layout, &row.scenario, &row.op) == (&from.layout, &from.scenario, &from.op);
     for predicted in &all {
         let Predicted { row, gb_per_s } = predicted;
-        let put_in = (&row.layout, &row.scenario, &row.op) == (&from.layout, &from.scenario, &from.op);
-        let mark = if put_in { " (put in)" } else { "" };
+        let mark = if put_in(row) { " (put in)" } else { "" };
         lines.push(format!(
             "  {:>10} | {} {} | {gb_per_s:.2} | {:.2} | {:+.0} %{mark}",
             grouped(row.page_bytes.into()),
@@ -256,8 +258,9 @@ fn prediction(ladder: &Artifact, cost: &Cost) -> anyhow::Result<Vec<String>> {
             100.0 * predicted.error()
         ));
     }
-    let within = all.iter().filter(|row| row.error().abs() <= 0.15).count();
-    lines.push(format!("{within} of {} rows are within 15 % of what was measured", all.len()));
+    let others: Vec<_> = all.iter().filter(|predicted| !put_in(&predicted.row)).collect();
+    let within = others.iter().filter(|predicted| predicted.error().abs() <= 0.15).count();
+    lines.push(format!("{within} of {} other rows are within 15 % of what was measured", others.len()));
     if let Some(noise) = report.noise {
         lines.push(format!("of the ladder: {}", noise.line().trim_end()));
     }

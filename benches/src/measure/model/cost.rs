@@ -1,7 +1,7 @@
 //! What the engine costs a core of this machine, over rails that move nothing.
 
 use super::engine_loop::Kvrail;
-use super::workload::{BATCH, State};
+use super::workload::{BATCH, SHALLOW, State};
 use crate::measure::spread::Spread;
 
 /// Rounds of each measurement.
@@ -44,15 +44,20 @@ fn measured(mut engine: Kvrail, batches: usize) -> Spread {
 
 /// Measures the cost.
 pub(crate) fn measure() -> Cost {
-    let wr = measured(Kvrail::new::<1, 16, 64>(RAILS, 16, false), 4);
-    let checked = measured(Kvrail::new::<1, 16, 64>(RAILS, 16, true), 4);
+    let wr = measured(Kvrail::new::<1, 16, SHALLOW>(RAILS, 16, false), 4);
+    let checked = measured(Kvrail::new::<1, 16, SHALLOW>(RAILS, 16, true), 4);
     Cost { wr, validation: (checked.median - wr.median).max(0.0) }
 }
 
 fn of_peers<const PEERS: usize>() -> Peers {
-    let all = measured(Kvrail::new::<PEERS, PEERS, 32>(1, 1, false), 1);
-    let idle = measured(Kvrail::new::<PEERS, PEERS, 32>(1, 1, false).on_one_peer(), 1);
-    Peers { peers: PEERS, idle: idle.median, all: all.median, bytes: size_of::<State<PEERS, PEERS, 32>>() }
+    let all = measured(Kvrail::new::<PEERS, PEERS, SHALLOW>(1, 1, false), 1);
+    let idle = measured(Kvrail::new::<PEERS, PEERS, SHALLOW>(1, 1, false).on_one_peer(), 1);
+    Peers {
+        peers: PEERS,
+        idle: idle.median,
+        all: all.median,
+        bytes: size_of::<State<PEERS, PEERS, SHALLOW>>(),
+    }
 }
 
 /// What 1 to 10,000 peers cost.
