@@ -40,8 +40,8 @@ pub(crate) fn chosen(rows: &[Row]) -> Option<&Row> {
     one.max_by_key(|row| (row.page_bytes, row.rails, row.op == Op::Read.label()))
 }
 
-/// The threads that copy at the same time, which are no more than cores: one for each rail, and each
-/// process's own. That one helps where a core is left for it, with READs that are divided.
+/// The threads that copy at the same time, which are no more than cores: one for each rail, and
+/// each process's own. That one helps where a core is left for it, with READs that are divided.
 fn copying(row: &Row, cores: usize) -> usize {
     let read = row.page_bytes.min(row.chunk_bytes.max(4096));
     let rails = usize::from(row.rails);

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::canvas::{DrawError, GRID, INK, SERIES, axis_end, chart, drawn, text};
+use super::canvas::{DrawError, GRID, INK, SERIES, axis_end, chart, drawn, legend, text};
 
 /// A bar: its height, and the range that half of the rounds fall into.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Group {
     pub(crate) bars: Vec<Bar>,
 }
 
-/// Draws the groups. `limit` is a line across, with its name.
+/// Draws the groups. `limit` is a line across, with its name in the legend.
 pub(crate) fn draw(
     title: &str,
     series: &[String],
@@ -31,7 +31,9 @@ pub(crate) fn draw(
     let most = bars.map(|bar| bar.range.map_or(bar.value, |(_, high)| high.max(bar.value)));
     let most = most.chain(limit.map(|(value, _)| value)).fold(0.0, f64::max);
     let end = axis_end(most * 1.08);
-    chart(title, series, |area| {
+    let mut names = legend(series.iter());
+    names.extend(limit.map(|(value, name)| (format!("{name}: {value:.2}"), INK)));
+    chart(title, &names, |area| {
         let mut plot = drawn(
             ChartBuilder::on(area)
                 .margin(6)
@@ -71,15 +73,10 @@ pub(crate) fn draw(
             let style = text(INK, HPos::Center, VPos::Top);
             drawn(area.draw(&Text::new(group.label.clone(), (x - left, y - top + 6), style)))?;
         }
-        if let Some((value, name)) = limit {
+        if let Some((value, _)) = limit {
             let line =
                 PathElement::new(vec![(0.0, value), (groups.len() as f64, value)], INK.stroke_width(2));
             drawn(plot.draw_series([line]))?;
-            let (x, y) = plot.backend_coord(&(groups.len() as f64, value));
-            let (left, top) = area.get_base_pixel();
-            let label = format!("{name}: {value:.2}");
-            let style = text(INK, HPos::Right, VPos::Bottom);
-            drawn(area.draw(&Text::new(label, (x - left, y - top - 3), style)))?;
         }
         Ok(())
     })

@@ -16,6 +16,8 @@ pub(crate) const SIZE: (u32, u32) = (376, 280);
 pub(crate) const TEXT: u32 = 15;
 /// The most characters of a line of a title.
 const TITLE: usize = 42;
+/// Behind everything, so that a picture is legible on any page.
+const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 /// Text and axes.
 pub(crate) const INK: RGBColor = RGBColor(0x1A, 0x1A, 0x1A);
 /// Lines behind the data.
@@ -30,7 +32,8 @@ pub(crate) const SERIES: [RGBColor; 6] = [
     RGBColor(0x44, 0x44, 0xAA),
 ];
 /// The same colours on a dark page.
-const DARK: [(RGBColor, &str); 8] = [
+const DARK: [(RGBColor, &str); 9] = [
+    (PAPER, "#181818"),
     (INK, "#E8E8E8"),
     (GRID, "#4A4A4A"),
     (SERIES[0], "#56B4E9"),
@@ -49,6 +52,11 @@ pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 #[error("a chart cannot be drawn: {0}")]
 pub(crate) struct DrawError(pub(crate) String);
 
+/// Names in the colours of their series.
+pub(crate) fn legend<'a>(names: impl Iterator<Item = &'a String>) -> Vec<(String, RGBColor)> {
+    names.cloned().zip(SERIES.into_iter().cycle()).collect()
+}
+
 /// Turns an error of the plotting crate into ours.
 pub(crate) fn drawn<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, DrawError> {
     result.map_err(|error| DrawError(error.to_string()))
@@ -64,13 +72,14 @@ pub(crate) fn text(colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
 /// A chart: what `draw` draws below its title and its legend.
 pub(crate) fn chart(
     title: &str,
-    legend: &[String],
+    legend: &[(String, RGBColor)],
     draw: impl FnOnce(&Area<'_>) -> Result<(), DrawError>,
 ) -> Result<String, DrawError> {
     const LINE: i32 = 18;
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        drawn(area.fill(&PAPER))?;
         let heading = TextStyle::from(("sans-serif", TEXT + 1, FontStyle::Bold).into_font()).color(&INK);
         let mut y = 6;
         for line in wrapped(title, TITLE) {
@@ -80,12 +89,11 @@ pub(crate) fn chart(
         // Names flow into as many lines as they need.
         let mut x = 6;
         y += 2;
-        for (at, name) in legend.iter().enumerate() {
+        for (name, colour) in legend {
             let width = 24 + 7 * i32::try_from(name.chars().count()).unwrap_or(i32::MAX / 8);
             if x > 6 && x + width > SIZE.0.cast_signed() {
                 (x, y) = (6, y + LINE);
             }
-            let colour = SERIES[at % SERIES.len()];
             drawn(area.draw(&Rectangle::new([(x, y + 2), (x + 10, y + 12)], colour.filled())))?;
             let style = text(INK, HPos::Left, VPos::Top);
             drawn(area.draw(&Text::new(name.clone(), (x + 15, y + 1), style)))?;
@@ -139,7 +147,7 @@ mod tests {
     #[test]
     fn every_colour_of_a_chart_has_one_for_dark_pages() {
         let style = style();
-        for colour in SERIES.iter().chain([&INK, &GRID]) {
+        for colour in SERIES.iter().chain([&INK, &GRID, &PAPER]) {
             let hex = format!("{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2);
             assert!(style.contains(&hex), "{hex}: {style}");
         }

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::canvas::{DrawError, GRID, INK, SERIES, axis_end, chart, drawn, text};
+use super::canvas::{DrawError, GRID, INK, SERIES, axis_end, chart, drawn, legend, text};
 use crate::output::numbers::time;
 
 /// What the numbers are.
@@ -31,7 +31,7 @@ pub(crate) fn draw(
 ) -> Result<String, DrawError> {
     let values = || lines.iter().flat_map(|line| line.values.iter().flatten().copied());
     let most = values().fold(0.0, f64::max);
-    let names: Vec<_> = lines.iter().map(|line| line.name.clone()).collect();
+    let names = legend(lines.iter().map(|line| &line.name));
     // Times are drawn by their logarithms.
     let height = |value: f64| if scale == Scale::Time { value.max(0.1).log10() } else { value };
     let (from, to) = match scale {
