@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{KEY, Served, bench, complaint, run, signal, wait};
+use common::{KEY, Served, bench, children, complaint, run, signal, wait};
 use serde_json::Value;
 use tree::{Tree, port};
 
@@ -136,6 +136,42 @@ fn a_serve_elsewhere_is_climbed_without_a_copy_of_its_memory() {
         text.contains("131072 bytes") && text.contains("4096 bytes") && text.contains("--layout"),
         "{text}"
     );
+}
+
+#[test]
+fn the_rows_of_a_layout_are_kept_when_a_later_one_fails() {
+    // A process of the second layout dies.
+    let json = std::env::temp_dir().join(format!("kvrail-ladder-{}.json", std::process::id()));
+    let path = json.to_str().unwrap();
+    let args = ladder(&["--layout", "opaque-4k,opaque-128k", "--duration", "1s", "--json", path]);
+    let mut command = bench(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The first child is the producer of the first layout, which stays until that is measured. What
+    // is new after it belongs to the second.
+    let mut seen = BTreeSet::new();
+    let mut producer = None;
+    let until = std::time::Instant::now() + SOON;
+    loop {
+        assert!(std::time::Instant::now() < until, "the second layout was not begun");
+        let now = children(child.id());
+        producer = producer.or(now.first().copied());
+        if producer.is_none_or(|producer| now.contains(&producer)) {
+            seen.extend(now);
+        } else if let Some(&new) = now.iter().find(|pid| !seen.contains(pid)) {
+            signal(new, "KILL");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = wait(child, SOON);
+    let text = complaint(&output);
+    assert!(text.contains("was killed by signal 9"), "{text}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    std::fs::remove_file(json).unwrap();
+    assert_eq!(report["partial"], true);
+    assert!(rows(&report).len() == 10 && rows(&report).iter().all(|row| row["layout"] == "opaque-4k"));
+    assert!(report["notes"].to_string().contains("ended by an error"), "{}", report["notes"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("PARTIAL"));
 }
 
 /// The plan over a machine's files.

@@ -147,32 +147,49 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     let mut noise = NoiseMeter::new();
     let (mut limits, mut notes) = (Vec::new(), placements);
+    let mut failure = None;
     let mut meta = Meta::of("ladder", args.transport.label(), &layouts);
     for named in &layouts {
         if stop.requested() {
             break;
         }
-        let Measured { rows: mut measured, widest } = ladder.measure_layout(*named, &bar, &mut noise)?;
+        let Measured { rows: mut measured, widest } = match ladder.measure_layout(*named, &bar, &mut noise) {
+            Ok(measured) => measured,
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        };
         if let Some(label) = Some(&widest.transport).filter(|label| !label.is_empty()) {
             meta.transport.clone_from(label);
         }
         meta.working_set.push(u64::from(widest.pages) * u64::from(named.layout.page_bytes()));
         let bytes = widest.chunk_bytes.min(named.layout.page_bytes());
-        match bare_limit(args, &rails, bytes)? {
-            Ok(bare) => {
+        match bare_limit(args, &rails, bytes) {
+            Err(error) => failure = Some(error),
+            Ok(Ok(bare)) => {
                 for row in &mut measured {
                     let used = if row.processes > 1 { rails.len() } else { row.rails.into() };
                     row.ratio.bare = Some(row.gb_per_s / (bare.gb_per_s * used as f64));
                 }
                 limits.push(bare);
             }
-            Err(why) if !notes.contains(&why) => notes.push(why),
-            Err(_) => {}
+            Ok(Err(why)) if !notes.contains(&why) => notes.push(why),
+            Ok(Err(_)) => {}
         }
         (meta.chunk_bytes, meta.rails) = (widest.chunk_bytes, widest.rails);
         rows.append(&mut measured);
+        if failure.is_some() {
+            break;
+        }
     }
     bar.done();
+    match failure {
+        // There is nothing to keep, and a report of an earlier run stays as it is.
+        Some(error) if rows.is_empty() => return Err(error),
+        Some(ref error) => notes.push(format!("ended by an error: {error:#}")),
+        None => {}
+    }
     meta.batch = layouts.iter().map(|named| args.batch.map_or(named.batch(), usize::from)).collect();
     meta.lanes_per_rail = args.lanes_per_rail;
     meta.concurrency = args.concurrency;
@@ -181,12 +198,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     meta.warmup_s = ladder::WARMUP.as_secs_f64() * f64::from(ladder.rounds());
     meta.verify = args.report.verify;
     let mut document = Report::new(meta, rows, &watch);
-    document.partial = stop.requested();
+    document.partial = stop.requested() || failure.is_some();
     document.bare = limits;
     document.noise = (!document.results.is_empty()).then(|| noise.noise());
     document.notes = notes;
     document.doubt();
-    document.deliver(&rungs::text(&document), json)?;
+    let delivered = document.deliver(&rungs::text(&document), json);
+    // What ended the run comes before what its report lacks because of that.
+    failure.map_or(Ok(()), Err)?;
+    delivered?;
     Ok(stop.exit_code())
 }
 

@@ -52,15 +52,14 @@ pub(crate) fn text(document: &Report) -> String {
         text += "More than memcpy: the machine is busy with something else, so shares of the limit prove nothing.\n";
     }
     if document.partial {
-        text += "PARTIAL: the run was stopped before its end; rows are missing or short.\n";
+        text += "PARTIAL: the run ended early; rows are missing or short.\n";
     }
     text + &host.throttled()
 }
 
 /// The rows. Between layouts is an empty line.
 fn table(rows: &[Row]) -> String {
-    const HEADS: [&str; 9] =
-        ["page bytes", "scenario", "op", "rails", "GB/s", "+-", "of limit", "p50", "p99"];
+    const HEADS: [&str; 9] = ["bytes", "scenario", "op", "rails", "GB/s", "+-", "limit", "p50", "p99"];
     let mut text = String::new();
     let mut rest = rows;
     while let Some(first) = rest.first() {
@@ -111,7 +110,7 @@ fn per_rail(rows: &[Row]) -> String {
             ]);
         }
     }
-    let heads = ["page bytes", "row", "process", "rail", "GB/s", "counters of its port"];
+    let heads = ["bytes", "row", "process", "rail", "GB/s", "counters of its port"];
     if cells.is_empty() { String::new() } else { grid(&heads, &cells) }
 }
 
