@@ -82,6 +82,14 @@ pub(crate) const OF_THE_DEMO: [NamedLayout; 2] = [
     NamedLayout { name: VllmFp8DsMla::NAME, layout: PageLayout::of::<VllmFp8DsMla>() },
 ];
 
+/// The layouts of the ladder: those of the demo, and the sizes of the published baseline.
+pub(crate) const OF_THE_LADDER: [NamedLayout; 4] = [
+    OF_THE_DEMO[0],
+    OF_THE_DEMO[1],
+    NamedLayout { name: "opaque-128k", layout: PageLayout::of::<Opaque<{ 128 << 10 }>>() },
+    NamedLayout { name: "opaque-1m", layout: PageLayout::of::<Opaque<{ 1 << 20 }>>() },
+];
+
 const fn readable<L: KvLayout>(name: &'static str) -> Shipped {
     Shipped { name, geometry: L::GEOMETRY, page: Some(PageLayout::of::<L>()) }
 }
@@ -152,7 +160,7 @@ mod tests {
             assert_eq!(found.map(|named| named.layout), page, "{name}");
             assert_eq!(geometry.regions() == 1, page.is_some(), "{name}");
         }
-        for named in OF_THE_DEMO {
+        for named in OF_THE_LADDER {
             assert_eq!(NamedLayout::find(named.name), Some(named));
         }
     }

@@ -159,7 +159,7 @@ fn more_memory_than_there_is_is_refused_and_not_taken() {
     let ask = format!("{}KiB", (2 * kib).min(1 << 30));
     if 2 * kib <= 1 << 30 {
         fails(&["serve", "--working-set", &ask], &["available", "--working-set"]);
-        fails(&["demo", "--working-set", &ask], &["six copies", "available", "--working-set"]);
+        fails(&["demo", "--working-set", &ask], &["6 copies", "available", "--working-set"]);
     }
     fails(&["serve", "--working-set", "2TiB"], &["1TiB"]);
 }

@@ -46,7 +46,7 @@ fn report(output: &std::process::Output) -> Value {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let report: Value = serde_json::from_slice(&output.stdout).expect(&errors);
-    assert_eq!(report["schema"], "kvrail-bench/2");
+    assert_eq!(report["schema"], "kvrail-bench/3");
     for row in report["results"].as_array().unwrap() {
         assert_eq!(row["pages_wrong"], 0, "{row}");
         assert_eq!(row["errors"], serde_json::json!({}), "{row}");

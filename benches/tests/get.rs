@@ -157,7 +157,7 @@ fn mistakes_are_named() {
         &["--directory", "churn", "redis://host:port"],
     );
     names(drive(&["--connect", "127.0.0.1:1", "--dir-cache=-1"]), &["--dir-cache"]);
-    names(drive(&["--connect", "127.0.0.1:1", "--concurrencies", "1,2"]), &["--concurrency"]);
+    names(drive(&["--connect", "127.0.0.1:1", "--concurrencies", "1,x"]), &["--concurrency", "x"]);
     // A directory that knows no such page.
     let served = Served::start(&SMALL);
     let address = served.args()[2].to_owned();

@@ -25,6 +25,8 @@ fn commands(served: &Served) -> Vec<Command> {
         own(&drive),
         own(&[&drive[..], &json].concat()),
         own(&[&["serve", "--key", KEY], &SMALL[..]].concat()),
+        own(&[&["ladder"], &SMALL[..], &SHORT].concat()),
+        own(&["ladder", "--plan"]),
         own(&["env"]),
         own(&["env", "--json", "-"]),
         own(&["layout"]),

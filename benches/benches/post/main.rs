@@ -14,8 +14,10 @@
 //! its end is that part of it.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a benchmark, not a library")]
 
+#[path = "../../src/measure/model/engine_loop.rs"]
 mod engine_loop;
 mod hand_loop;
+#[path = "../../src/measure/model/workload.rs"]
 mod workload;
 #[path = "../../src/output/write.rs"]
 mod write;

@@ -1,11 +1,17 @@
 //! `demo`: the ladder, from a plain copy to many rails and many processes, over the same pages.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::catalogue::{NamedLayout, OF_THE_DEMO, readable_layout};
 use crate::cli::common::{ReportArgs, Transport, duration, size};
+use crate::cli::rails::{Rails, VerbsArgs};
+use crate::machine::environment::Environment;
 use crate::machine::memory::Memory;
-use crate::measure::ladder::{self, Ladder};
+use crate::machine::source::Source;
+use crate::measure::ladder::{self, Ladder, Measured, Pages};
+use crate::measure::noise::NoiseMeter;
+use crate::measure::working_set;
 use crate::output::host::Watch;
 use crate::output::json::{Meta, Report, Sink};
 use crate::output::progress::Bar;
@@ -43,20 +49,39 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // 2 to 8 fits into a u8.
     let many = args.rails.unwrap_or(cores.clamp(2, 8) as u8);
     let memory = Memory::now();
-    let working_set = ladder::working_set(args.working_set, layouts, many, &memory)?;
-    if args.working_set.is_none() && working_set < ladder::WORKING_SET {
-        write::stderr(ladder::reduced(working_set, &memory).as_bytes())?;
+    let rungs = ladder::rungs_of_the_demo(many);
+    let working_set = working_set::choose(args.working_set, working_set::USUAL, layouts, &rungs, &memory)?;
+    if args.working_set.is_none() && working_set < working_set::USUAL {
+        write::stderr(working_set::reduced(working_set, &memory).as_bytes())?;
     }
-    let ladder = Ladder { many, working_set, duration: args.duration, verify: args.report.verify };
+    let source = Source::at(Path::new("/"));
+    let ladder = Ladder {
+        rungs,
+        pages: Pages::Here { working_set, rails: Rails::Count(many), copiers: many },
+        duration: args.duration,
+        verify: args.report.verify,
+        over: Transport::Shm,
+        verbs: &VerbsArgs::default(),
+        lanes_per_rail: 1,
+        batch: None,
+        chunk_bytes: None,
+        concurrency: ladder::CONCURRENCY,
+        gpu: None,
+        source: &source,
+        facts: &Environment::read(&source),
+        stop: None,
+        late: Duration::ZERO,
+    };
     let watch = Watch::start();
 
     let bar = Bar::steps("starting", layouts.len() as u64 * u64::from(ladder.rounds()));
     let mut rows = Vec::new();
+    let mut noise = NoiseMeter::new();
     let mut meta = Meta::of("demo", Transport::Shm.label(), layouts);
     for named in layouts {
-        let (mut measured, ready) = ladder.measure_layout(*named, &bar)?;
-        meta.working_set.push(u64::from(ready.pages) * u64::from(named.layout.page_bytes()));
-        (meta.chunk_bytes, meta.rails) = (ready.chunk_bytes, ready.rails);
+        let Measured { rows: mut measured, widest } = ladder.measure_layout(*named, &bar, &mut noise)?;
+        meta.working_set.push(u64::from(widest.pages) * u64::from(named.layout.page_bytes()));
+        (meta.chunk_bytes, meta.rails) = (widest.chunk_bytes, widest.rails);
         rows.append(&mut measured);
     }
     bar.done();
@@ -65,7 +90,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     meta.duration_s = args.duration.as_secs_f64();
     meta.warmup_s = ladder::WARMUP.as_secs_f64() * f64::from(ladder.rounds());
     meta.verify = args.report.verify;
-    let document = Report::new(meta, rows, &watch);
+    let mut document = Report::new(meta, rows, &watch);
+    document.noise = Some(noise.noise());
     let text = verdict::text(&document, many);
     document.deliver(&text, json)
 }

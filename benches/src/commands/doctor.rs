@@ -4,9 +4,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::machine::diagnosis::judge;
 use crate::machine::diagnosis::verdict::Outcome;
+use crate::machine::diagnosis::{judge, peers};
 use crate::machine::environment::Environment;
+use crate::machine::peer;
 use crate::machine::source::Source;
 use crate::output::environment;
 use crate::output::write;
@@ -28,12 +29,20 @@ pub(crate) struct Args {
     /// Read the files of the machine below this folder.
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
+    /// Also say what differs from the host at this address, on which `kvrail-bench env --listen`
+    /// runs.
+    #[arg(long, value_name = "HOST:PORT")]
+    peer: Option<String>,
 }
 
 /// Prints a line for each check.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     stop::end_process_1_on_signals()?;
-    let verdicts = judge(&Environment::read(&Source::at(&args.root)));
+    let facts = Environment::read(&Source::at(&args.root));
+    let mut verdicts = judge(&facts);
+    if let Some(peer) = &args.peer {
+        verdicts.extend(peers::compare(&serde_json::to_value(&facts)?, &peer::facts(peer)?));
+    }
     if let Err(error) = write::stdout(environment::verdicts(&verdicts).as_bytes()) {
         // Where stderr cannot be written either, the exit status shows the failure.
         let _ = writeln!(io::stderr(), "kvrail-bench: {error}");

@@ -1,5 +1,6 @@
 //! `drive`: reads pages that a `serve` publishes.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -9,20 +10,26 @@ use crate::catalogue::{NamedLayout, readable_layout};
 use crate::cli::common::{Op, ReadOrder, ReportArgs, Transport, chunk, duration, size, warmup};
 use crate::cli::directory::{self, CacheArgs, DirectoryKind, DirectorySetup};
 use crate::cli::file::ConfigArgs;
-use crate::cli::key::KeyArgs;
+use crate::cli::key::{Key, KeyArgs};
 use crate::cli::rails::{Rails, VerbsArgs};
-use crate::measure::crew;
+use crate::measure::noise::NoiseMeter;
+use crate::measure::schedule::Load;
+use crate::measure::sweep::{MOST, Point, Preset, Sweep};
 use crate::measure::window::Tally;
+use crate::measure::{crew, producer};
 use crate::output::host::Watch;
-use crate::output::json::{Meta, Report, Row, Shape, Sink};
+use crate::output::json::{Meta, Report, Row, Shape, Sink, mark_peaks};
 use crate::output::progress::Bar;
 use crate::output::table;
 use crate::process::parent::Child;
-use crate::process::protocol::{GetterSetup, Role, Routine, Verified, WorkerSetup};
-use crate::process::stop;
+use crate::process::protocol::{GetterSetup, ProducerSetup, Ready, Role, Routine, Verified, WorkerSetup};
+use crate::process::stop::Stop;
 
-/// The longest round. The progress bar moves and a dead worker is noticed after each.
-const ROUND: Duration = Duration::from_secs(5);
+/// The longest round. After each the progress bar moves, a dead worker is noticed, and a signal
+/// ends the run.
+const ROUND: Duration = Duration::from_secs(1);
+/// Bytes of the pages that are published here.
+const WORKING_SET: u64 = 128 << 20;
 /// The warm-up of each round but the first.
 const NEXT_WARMUP: Duration = Duration::from_millis(20);
 
@@ -38,29 +45,46 @@ pub(crate) struct Args {
     /// The transport that moves the bytes, which must be the producer's.
     #[arg(long, value_enum, default_value = "shm")]
     transport: Transport,
-    /// The layout of the pages, which must be the producer's.
-    #[arg(long, default_value = "sgl_mla_page_first_direct", value_parser = readable_layout())]
-    layout: NamedLayout,
+    /// The layout of the pages, which must be the producer's. With --local a list with commas.
+    #[arg(long, default_value = "sgl_mla_page_first_direct", value_delimiter = ',',
+        value_parser = readable_layout())]
+    layout: Vec<NamedLayout>,
+    /// Publish the pages here, by a process of this command's own for each layout, instead of
+    /// --connect.
+    #[arg(long, conflicts_with = "connect")]
+    local: bool,
     /// Rails of each process: 1 to 16, 2 by default. Over verbs: which NIC ports (mlx5_0,mlx5_1:2),
     /// or auto, the default.
     #[arg(long, alias = "devices")]
     rails: Option<Rails>,
-    /// Lanes of each rail: 1 to 16.
-    #[arg(long, alias = "max-channels", default_value = "1",
+    /// Lanes of each rail: 1 to 16. This, --batch, --chunk-bytes and --concurrency also take a list
+    /// with commas: every combination is measured, and rounds of all of them take turns.
+    #[arg(long, alias = "max-channels", default_value = "1", value_delimiter = ',',
         value_parser = clap::value_parser!(u8).range(1..=16))]
-    lanes_per_rail: u8,
+    lanes_per_rail: Vec<u8>,
     /// Pages of a batch: 1 to 256. By default 32, or 8 if a page is larger than 1 MiB.
-    #[arg(long, alias = "batch-size", value_parser = clap::value_parser!(u16).range(1..=256))]
-    batch: Option<u16>,
+    #[arg(long, alias = "batch-size", value_delimiter = ',',
+        value_parser = clap::value_parser!(u16).range(1..=256))]
+    batch: Vec<u16>,
     /// Longer pages travel in pieces of this size: a power of two, at least 4KiB. By default the
     /// size that suits the transport.
-    #[arg(long, value_parser = chunk)]
-    chunk_bytes: Option<u32>,
-    /// Batches in flight in each process: 1 to 32. With get and exists: calling threads, each of
-    /// which waits for its batch.
-    #[arg(long, alias = "concurrencies", default_value = "6",
+    #[arg(long, value_delimiter = ',', value_parser = chunk)]
+    chunk_bytes: Vec<u32>,
+    /// Batches in flight in each process: 1 to 32, 6 by default. With get and exists: calling
+    /// threads, each of which waits for its batch.
+    #[arg(long, alias = "concurrencies", value_delimiter = ',',
         value_parser = clap::value_parser!(u8).range(1..=32))]
-    concurrency: u8,
+    concurrency: Vec<u8>,
+    /// Settings for one question, where no argument sets them.
+    #[arg(long, value_enum, default_value = "throughput")]
+    preset: Preset,
+    /// Batches that each process begins in a second, at times that are fixed beforehand. Latencies
+    /// are measured from these times. By default the next batch begins when there is room for it.
+    #[arg(long, value_name = "BATCHES", value_parser = rate)]
+    rate: Option<f64>,
+    /// How often everything is measured: 1 to 1000.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
     /// Where keys are looked up, with get and exists: embedded (in the producer),
     /// redis://host:port, redis-cluster://host:port,host:port, or one-sided (in the producer's
     /// publication table). As serve has it.
@@ -94,6 +118,9 @@ pub(crate) struct Args {
     /// Bytes of pages to read, over and over. By default all that are published.
     #[arg(long, value_parser = size)]
     working_set: Option<u64>,
+    /// Make each reading thread stand still for this long every tenth of a second.
+    #[arg(long, hide = true, default_value = "0s", value_parser = warmup)]
+    stall: Duration,
     #[command(flatten)]
     config: ConfigArgs,
     // Last, because its heading would stand above the arguments that follow.
@@ -101,35 +128,144 @@ pub(crate) struct Args {
     verbs: VerbsArgs,
 }
 
+/// The readers of a point, and what they did.
+struct Lap {
+    point: Point,
+    crew: Vec<Child>,
+    started: Vec<Ready>,
+    tally: Tally,
+    verified: Verified,
+}
+
+/// Where the pages of a layout are.
+struct Served {
+    layout: NamedLayout,
+    address: Option<String>,
+    key: Key,
+    /// While it is there the pages are.
+    _producer: Option<Child>,
+}
+
 /// Starts the workers, measures, verifies, and reports.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    stop::end_process_1_on_signals()?;
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut stop = Stop::catch()?;
     let connect = connect(args)?;
-    let key = args.key.read()?.context("drive needs --key or --key-file: serve prints the one to use")?;
+    let rails = Rails::of(args.rails.as_ref(), args.transport, 2)?;
+    let points = points(args)?;
+    let key = if args.local { None } else { args.key.read()? };
+    if key.is_none() && !args.local {
+        bail!("drive needs --key or --key-file: serve prints the one to use");
+    }
     let json = args.report.json.as_deref().map(Sink::open).transpose()?;
     let watch = Watch::start();
-    let batch = args.batch.map_or(args.layout.batch(), usize::from);
+    let served = args.layout.iter().map(|&layout| match &key {
+        Some(key) => Ok(Served { layout, address: connect.clone(), key: key.clone(), _producer: None }),
+        None => here(args, layout, &rails),
+    });
+    let served = served.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut laps = Vec::with_capacity(points.len());
+    for &point in &points {
+        laps.push(start(args, point, &rails, &served)?);
+    }
+
+    let rounds = args.duration.as_nanos().div_ceil(ROUND.as_nanos()).max(1) as u32;
+    let length = args.duration / rounds;
+    let bar = Bar::steps("reading", u64::from(rounds) * u64::from(args.repeat));
+    let mut noise = NoiseMeter::new();
+    for round in 0..rounds * args.repeat {
+        for lap in &mut laps {
+            if !stop.requested() {
+                let warmup = if round == 0 { args.warmup } else { NEXT_WARMUP };
+                crew::round(&mut lap.crew, Routine::Rail, warmup, length, &mut lap.tally)?;
+            }
+        }
+        if stop.requested() {
+            break;
+        }
+        noise.sample();
+        bar.add(1);
+    }
+    if !stop.requested() {
+        laps.iter().try_for_each(|lap| crew::require_batches(&lap.tally, "drive", args.duration))?;
+        bar.about("comparing every page");
+        if args.report.verify.step().is_some() && args.op != Op::Exists {
+            for lap in &mut laps {
+                lap.verified = crew::verify(&mut lap.crew)?;
+            }
+        }
+    }
+    bar.done();
+    let mut document = Report::new(meta(args, &laps), rows(args, &laps, &points), &watch);
+    document.partial = stop.requested();
+    document.noise = (noise.noise().empty_loop_per_ms.rounds > 0).then(|| noise.noise());
+    document.doubt();
+    let from = connect.unwrap_or_else(|| {
+        if args.local { "a producer of its own".into() } else { args.directory.to_string() }
+    });
+    document.deliver(&text(args, &document, &from), json)?;
+    Ok(stop.exit_code())
+}
+
+/// The points that are measured.
+fn points(args: &Args) -> anyhow::Result<Vec<Point>> {
+    if args.layout.len() > 1 && !args.local {
+        bail!("--layout: a serve has pages of one layout; give one, or --local for a list");
+    }
+    let sweep = Sweep {
+        layouts: args.layout.clone(),
+        concurrency: args.concurrency.clone(),
+        batch: args.batch.clone(),
+        chunk_bytes: args.chunk_bytes.clone(),
+        lanes_per_rail: args.lanes_per_rail.clone(),
+        preset: args.preset,
+    };
+    let points = sweep.points();
+    if points.len() > MOST {
+        bail!("{} combinations are too many: give lists with {MOST} combinations at most", points.len());
+    }
+    Ok(points)
+}
+
+/// Publishes pages of a layout.
+fn here(args: &Args, layout: NamedLayout, rails: &Rails) -> anyhow::Result<Served> {
+    let setup = ProducerSetup {
+        listen: "127.0.0.1:0".into(),
+        key: Key::random()?,
+        transport: args.transport,
+        layout: layout.name.into(),
+        working_set: args.working_set.unwrap_or(WORKING_SET),
+        rails: rails.clone(),
+        verbs: args.verbs.clone(),
+        directory: DirectorySetup::Embedded(Vec::new()),
+        copy: None,
+    };
+    let (producer, address) = producer::start_child(&setup)?;
+    Ok(Served { layout, address: Some(address), key: setup.key, _producer: Some(producer) })
+}
+
+/// Starts the readers of a point.
+fn start(args: &Args, point: Point, rails: &Rails, served: &[Served]) -> anyhow::Result<Lap> {
+    let at = served.iter().find(|at| at.layout == point.named).context("every layout is served")?;
     let processes = usize::from(args.processes);
-    let rails = Rails::of(args.rails.as_ref(), args.transport, 2)?;
     // Each rail without a NIC has a thread that copies.
-    let threads = match &rails {
+    let threads = match rails {
         Rails::Count(count) => usize::from(*count) + 1,
         Rails::Ports(_) => 1,
     };
     let mut crew = Vec::with_capacity(processes);
     for number in 0..processes {
         let setup = WorkerSetup {
-            connect: connect.clone().unwrap_or_default(),
-            key: key.clone(),
+            connect: at.address.clone().unwrap_or_default(),
+            key: at.key.clone(),
             transport: args.transport,
-            layout: args.layout.name.into(),
+            layout: point.named.name.into(),
             rails: rails.clone(),
             verbs: args.verbs.clone(),
-            lanes_per_rail: args.lanes_per_rail,
+            lanes_per_rail: point.lanes_per_rail,
             // The command line and the layouts permit 256 at most.
-            batch: batch as u16,
-            chunk_bytes: args.chunk_bytes,
-            concurrency: args.concurrency,
+            batch: point.batch as u16,
+            chunk_bytes: point.chunk_bytes,
+            concurrency: point.concurrency,
             working_set: args.working_set,
             number,
             workers: processes,
@@ -137,13 +273,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             verify: args.report.verify,
             validate: args.op == Op::Checked,
             order: args.order,
+            load: Load { batches_per_s: args.rate, stall: args.stall.as_nanos() as u64 },
             gpu: args.gpu,
         };
         let role = match args.op {
             Op::Checked | Op::Read => Role::Worker(setup),
             Op::Get | Op::Exists => Role::Getter(GetterSetup {
                 worker: setup,
-                directory: DirectorySetup::of(&args.directory, connect.clone()),
+                directory: DirectorySetup::of(&args.directory, at.address.clone()),
                 dir_cache: args.cache.dir_cache,
                 readers: args.readers,
                 exists: args.op == Op::Exists,
@@ -152,59 +289,84 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         crew.push(Child::start(format!("reader {}", number + 1), &role)?);
     }
     let started = crew::ready(&mut crew)?;
+    Ok(Lap { point, crew, started, tally: Tally::default(), verified: Verified::default() })
+}
 
-    let rounds = args.duration.as_nanos().div_ceil(ROUND.as_nanos()).max(1) as u32;
-    let bar = Bar::steps("reading", rounds.into());
-    let mut tally = Tally::default();
-    for round in 0..rounds {
-        let warmup = if round == 0 { args.warmup } else { NEXT_WARMUP };
-        crew::round(&mut crew, Routine::Rail, warmup, args.duration / rounds, &mut tally)?;
-        bar.add(1);
-    }
-    crew::require_batches(&tally, "drive", args.duration)?;
-    bar.about("comparing every page");
-    let verified = if args.report.verify.step().is_some() && args.op != Op::Exists {
-        crew::verify(&mut crew)?
-    } else {
-        Verified::default()
+/// A row for each point that was measured. The peak of each layout is marked.
+fn rows(args: &Args, laps: &[Lap], points: &[Point]) -> Vec<Row> {
+    let row = |lap: &Lap| {
+        let point = lap.point;
+        let shape = Shape {
+            named: point.named,
+            op: args.op.label(),
+            // An engine has 16 rails at most.
+            rails: lap.started[0].rails.len() as u8,
+            processes: args.processes,
+            concurrency: point.concurrency,
+            batch: point.batch,
+            chunk_bytes: lap.started[0].chunk_bytes,
+            lanes_per_rail: point.lanes_per_rail,
+            offered: args.rate,
+        };
+        let scenario = format!("drive {}", point.name(points));
+        Row::new(scenario.trim_end(), shape, &lap.tally, lap.verified)
     };
-    bar.done();
+    // A run that was stopped has points without any batch.
+    let mut rows: Vec<_> = laps.iter().filter(|lap| !lap.tally.is_empty()).map(row).collect();
+    mark_peaks(&mut rows);
+    rows
+}
 
-    let page_bytes = args.layout.layout.page_bytes();
-    let shape = Shape {
-        named: args.layout,
-        op: args.op.label(),
-        // An engine has 16 rails at most.
-        rails: started[0].rails.len() as u8,
-        processes: args.processes,
-        concurrency: args.concurrency,
+fn meta(args: &Args, laps: &[Lap]) -> Meta {
+    let of_layout = |named: &NamedLayout| laps.iter().find(|lap| lap.point.named == *named);
+    let first: Vec<_> = args.layout.iter().filter_map(of_layout).collect();
+    let bytes = |lap: &&Lap| {
+        let pages: u64 = lap.started.iter().map(|ready| u64::from(ready.pages)).sum();
+        pages * u64::from(lap.point.named.layout.page_bytes())
     };
-    let row = Row::new("drive", shape, &tally, verified);
-    let meta = Meta {
-        batch: vec![batch],
-        working_set: vec![started.iter().map(|r| u64::from(r.pages) * u64::from(page_bytes)).sum()],
-        chunk_bytes: started[0].chunk_bytes,
-        rails: started[0].rails.clone(),
-        lanes_per_rail: args.lanes_per_rail,
-        concurrency: args.concurrency,
+    let (point, ready) = (first[0].point, &first[0].started[0]);
+    Meta {
+        batch: first.iter().map(|lap| lap.point.batch).collect(),
+        working_set: first.iter().map(bytes).collect(),
+        chunk_bytes: ready.chunk_bytes,
+        rails: ready.rails.clone(),
+        lanes_per_rail: point.lanes_per_rail,
+        concurrency: point.concurrency,
         processes: args.processes,
-        duration_s: args.duration.as_secs_f64(),
+        duration_s: args.duration.as_secs_f64() * f64::from(args.repeat),
         warmup_s: args.warmup.as_secs_f64(),
         verify: args.report.verify,
         order: args.order,
-        ..Meta::of("drive", &started[0].transport, &[args.layout])
+        ..Meta::of("drive", &ready.transport, &args.layout)
+    }
+}
+
+fn text(args: &Args, document: &Report, from: &str) -> String {
+    let labels: Vec<_> = args.layout.iter().map(NamedLayout::label).collect();
+    let noise = document.noise.map_or(String::new(), |noise| noise.line());
+    let partial = if document.partial {
+        "PARTIAL: the run was stopped before its end; rows are missing or short.\n"
+    } else {
+        ""
     };
-    let document = Report::new(meta, vec![row], &watch);
-    let text = format!(
-        "{} from {} over {}\n\n{}{}{}",
-        args.layout.label(),
-        connect.unwrap_or_else(|| args.directory.to_string()),
-        started[0].transport,
+    format!(
+        "{} from {from} over {}\n\n{}{}{}{noise}{partial}{}",
+        labels.join(", "),
+        document.meta.transport,
         table::of(&document.results),
+        table::spreads(&document.results),
         table::hits(&document.results),
         document.host.throttled()
-    );
-    document.deliver(&text, json)
+    )
+}
+
+/// Parses a rate of batches.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if !(0.1..=1e8).contains(&rate) {
+        return Err(format!("{text} batches in a second: give 0.1 to 100000000"));
+    }
+    Ok(rate)
 }
 
 /// The address that the readers connect to, or at which they ask; `None` where none is needed.
@@ -215,6 +377,7 @@ fn connect(args: &Args) -> anyhow::Result<Option<String>> {
     }
     match &args.connect {
         Some(address) => Ok(Some(address.to_string())),
+        None if args.local => Ok(None),
         None if by_key && matches!(args.directory, DirectoryKind::Redis(_)) => Ok(None),
         None => bail!("drive needs --connect ADDRESS: serve prints the one to use"),
     }

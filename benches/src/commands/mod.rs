@@ -10,7 +10,10 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod drive;
 pub(crate) mod env;
+pub(crate) mod ladder;
 pub(crate) mod layout;
+pub(crate) mod model;
+pub(crate) mod report;
 pub(crate) mod serve;
 
 macro_rules! commands {
@@ -36,6 +39,9 @@ commands! {
     demo::Demo,
     serve::Serve,
     drive::Drive,
+    ladder::Ladder,
+    report::Report,
+    model::Model,
     churn::Churn,
     env::Env,
     doctor::Doctor,

@@ -17,8 +17,9 @@ use crate::measure::directory;
 use crate::measure::keys::PageKeys;
 use crate::measure::node::{Over, Started};
 use crate::measure::pattern;
-use crate::measure::window::{Failed, Recorder, Sample, Span};
-use crate::measure::worker::{share, wanted};
+use crate::measure::schedule::Schedule;
+use crate::measure::window::{Count, Failed, Recorder, Sample, Span};
+use crate::measure::worker::{resident_bytes, share, wanted};
 use crate::process::protocol::{GetterSetup, Order, Ready, Reply, Verified, receive, send};
 
 /// How long a batch may take.
@@ -51,12 +52,14 @@ pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
         places => Some(started.node.register(&named.layout, memory::leaked(places * page_bytes)?)?),
     };
     let alone = worker.workers == 1 && callers == 1;
+    let schedule = Schedule::new(worker.load, callers);
     let callers = (0..callers).map(|number| Caller {
         next: number * keys.len() / callers,
         batch: GetBatch::with_capacity(batch),
         asked: Vec::with_capacity(batch),
         destinations: take_share(places.as_ref(), number, callers),
         recorder: Recorder::new(alone),
+        schedule,
     });
     let mut getter =
         Getter { callers: callers.collect(), node: &started.node, keys, batch, verify: worker.verify };
@@ -73,7 +76,8 @@ pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
             }
             Order::Count(span) => {
                 let recorders = getter.callers.iter().map(|caller| &caller.recorder);
-                Reply::Counted(Recorder::count_all(recorders, span))
+                let resident = resident_bytes();
+                Reply::Counted(Count { resident, ..Recorder::count_all(recorders, span) })
             }
             Order::Verify => Reply::Verified(getter.verify()?),
             Order::Register | Order::Churn(_) => {
@@ -186,6 +190,7 @@ struct Caller {
     /// A queue, so that destinations take turns as sources do.
     destinations: VecDeque<Destination>,
     recorder: Recorder,
+    schedule: Schedule,
 }
 
 struct Getter<'a> {
@@ -204,13 +209,19 @@ impl Getter<'_> {
         let (node, keys, batch) = (self.node, &self.keys[..], self.batch);
         let spans = thread::scope(|scope| {
             let mut threads = Vec::with_capacity(self.callers.len());
-            for caller in &mut self.callers {
+            let callers = self.callers.len();
+            for (number, caller) in self.callers.iter_mut().enumerate() {
                 caller.recorder.start(window);
+                caller.schedule.start(start, number, callers);
                 let work = move || {
                     sleep_until(start);
                     let began = clock::now().0;
                     while clock::now().0 < window.to {
-                        caller.call(node, keys, batch)?;
+                        // The window may end before the next call should begin.
+                        let next = caller.schedule.next().map(|at| at.min(window.to));
+                        next.into_iter().for_each(sleep_until);
+                        let Some(began) = caller.schedule.begin(clock::now().0) else { continue };
+                        caller.call(node, keys, batch, began)?;
                     }
                     anyhow::Ok(caller.recorder.finish(began, clock::now().0))
                 };
@@ -262,8 +273,9 @@ impl Getter<'_> {
 }
 
 impl Caller {
-    /// Gets one batch, or asks which of its keys exist if there is no memory for pages.
-    fn call(&mut self, node: &Node, keys: &[Key], batch: usize) -> anyhow::Result<()> {
+    /// Gets one batch, or asks which of its keys exist if there is no memory for pages. `began` is
+    /// when it should have begun.
+    fn call(&mut self, node: &Node, keys: &[Key], batch: usize, began: u64) -> anyhow::Result<()> {
         let exists = self.destinations.is_empty();
         self.asked.clear();
         for _ in 0..batch {
@@ -276,7 +288,6 @@ impl Caller {
                 self.batch.read(key, to);
             }
         }
-        let began = clock::now().0;
         let deadline = Instant::now() + PATIENCE;
         let mut failed = Failed::default();
         let pages = if exists {

@@ -1,12 +1,13 @@
-//! The rows of the demo: one rail, many rails, many processes; and before them a plain copy, which
-//! is the most that this machine can do.
+//! Rows that read the same pages: one rail, many rails, many processes; and before them a plain
+//! copy, which is the most that this machine can do.
 //!
 //! Rounds of all rows take turns, so that other load on the machine slows all of them in the same
 //! way.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytesize::ByteSize;
+use anyhow::Context as _;
 use kvrail::local::AROUND_THE_CACHE;
 
 use crate::catalogue::NamedLayout;
@@ -14,15 +15,21 @@ use crate::cli::common::{Op, ReadOrder, Transport, Verify};
 use crate::cli::directory::DirectorySetup;
 use crate::cli::key::Key;
 use crate::cli::rails::{Rails, VerbsArgs};
-use crate::machine::memory::{Available, Memory, NotEnough, PROCESS};
-use crate::measure::crew;
+use crate::machine::counters::{self, Counters};
+use crate::machine::environment::Environment;
+use crate::machine::placement::Cpus;
+use crate::machine::source::Source;
+use crate::measure::noise::NoiseMeter;
+use crate::measure::schedule::Load;
 use crate::measure::window::Tally;
-use crate::output::json::{COPY, Row, Shape};
+use crate::measure::{crew, producer};
+use crate::output::json::{COPY, RailFigure, Row, Shape};
 use crate::output::progress::Bar;
 use crate::process::parent::Child;
 use crate::process::protocol::{
-    CopySetup, GetterSetup, ProducerSetup, Ready, Reply, Role, Routine, Verified, WorkerSetup,
+    CopySetup, GetterSetup, ProducerSetup, Ready, Role, Routine, Verified, WorkerSetup,
 };
+use crate::process::stop::Stop;
 
 /// Batches in flight per process: four that carry data, and others whose pages are being validated
 /// meanwhile. 42 KB pages on two busy cores, three runs each, share of memcpy: 0.82 to 0.97 with 4,
@@ -30,14 +37,10 @@ use crate::process::protocol::{
 pub(crate) const CONCURRENCY: u8 = 6;
 /// The warm-up of each round.
 pub(crate) const WARMUP: Duration = Duration::from_millis(40);
-/// The default working set, where memory permits. The demo holds it six times over.
-pub(crate) const WORKING_SET: u64 = 512 << 20;
 /// About how long a round is measured.
 const ROUND: Duration = Duration::from_millis(200);
 /// The longest round of a row in which no batch has ended.
 const LONGER: Duration = Duration::from_secs(5);
-/// How long the producer may take to write its pages.
-const FILL: Duration = Duration::from_secs(90);
 
 /// How long the readers by key keep the records of pages: the default of a node.
 const DIR_CACHE: Duration = Duration::from_secs(5);
@@ -47,138 +50,321 @@ pub(crate) const GET: &str = "get";
 /// The row whose share of `memcpy` is judged.
 pub(crate) const MANY: &str = "n-rails";
 /// The row that is the limit.
-const MEMCPY: &str = "memcpy";
+pub(crate) const MEMCPY: &str = "memcpy";
 /// The row of the C library's `memcpy`, for layouts where the limit is another routine.
 pub(crate) const LIBC: &str = "memcpy-libc";
 
 /// What is measured of each layout.
 #[derive(Debug)]
-pub(crate) struct Ladder {
-    /// How many rails, or processes, the rows with many of them have.
-    pub(crate) many: u8,
-    /// Bytes of published pages.
-    pub(crate) working_set: u64,
+pub(crate) struct Ladder<'a> {
+    /// The rows that read, from the bottom.
+    pub(crate) rungs: Vec<Rung>,
+    /// Where the pages are.
+    pub(crate) pages: Pages,
     /// How long each row is measured.
     pub(crate) duration: Duration,
     pub(crate) verify: Verify,
+    /// Settings that all rows have. `verbs`, `transport` and the like are taken from here.
+    pub(crate) over: Transport,
+    pub(crate) verbs: &'a VerbsArgs,
+    pub(crate) lanes_per_rail: u8,
+    /// Pages of a batch; `None`: what suits the layout.
+    pub(crate) batch: Option<u16>,
+    pub(crate) chunk_bytes: Option<u32>,
+    pub(crate) concurrency: u8,
+    pub(crate) gpu: Option<u8>,
+    /// Counters of ports are read below this.
+    pub(crate) source: &'a Source,
+    pub(crate) facts: &'a Environment,
+    /// Ends the run after the round that is under way.
+    pub(crate) stop: Option<&'a Stop>,
+    /// How late one worker of several is, which only tests want.
+    pub(crate) late: Duration,
+}
+
+/// Where the pages are that are read.
+#[derive(Clone, Debug)]
+pub(crate) enum Pages {
+    /// In a producer that is started here, which also copies them.
+    Here {
+        /// Bytes of published pages.
+        working_set: u64,
+        /// The rails that it offers, and the threads that copy; 0: none does.
+        rails: Rails,
+        copiers: u8,
+    },
+    /// In a `serve`, at this address.
+    There { address: String, key: Key },
+}
+
+/// A row that reads: one process, or several that read at the same time.
+#[derive(Clone, Debug)]
+pub(crate) struct Rung {
+    pub(crate) scenario: String,
+    pub(crate) op: Op,
+    pub(crate) processes: Vec<Process>,
+    /// Whether it reads into the memory of the GPU.
+    pub(crate) gpu: bool,
+}
+
+/// A reading process.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) rails: Rails,
+    /// How many these are.
+    pub(crate) count: u8,
+    /// The CPUs to which it is bound.
+    pub(crate) cpus: Option<Cpus>,
+}
+
+impl Rung {
+    /// So many processes, each with so many rails of a transport that counts them.
+    pub(crate) fn counted(scenario: &str, op: Op, processes: u8, rails: u8) -> Self {
+        let process = Process { rails: Rails::Count(rails), count: rails, cpus: None };
+        let processes = vec![process; processes.into()];
+        Self { scenario: scenario.into(), op, processes, gpu: false }
+    }
+}
+
+/// The rows of a layout.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) rows: Vec<Row>,
+    /// The reader with the most rails.
+    pub(crate) widest: Ready,
 }
 
 /// A row while it is measured.
 struct Lap {
-    scenario: &'static str,
+    scenario: String,
     shape: Shape,
     /// The index of the crew that does it.
     crew: usize,
     routine: Routine,
     tally: Tally,
     verified: Verified,
+    /// The rails' names of each process, and the CPUs to which it is bound.
+    rails: Vec<(Vec<String>, Option<Cpus>)>,
+    /// By how much the counters of each rail rose.
+    counters: BTreeMap<String, Counters>,
 }
 
 impl Lap {
-    fn new(scenario: &'static str, shape: Shape, crew: usize, routine: Routine) -> Self {
-        Self { scenario, shape, crew, routine, tally: Tally::default(), verified: Verified::default() }
+    fn new(scenario: &str, shape: Shape, crew: usize, routine: Routine) -> Self {
+        Self {
+            scenario: scenario.into(),
+            shape,
+            crew,
+            routine,
+            tally: Tally::default(),
+            verified: Verified::default(),
+            rails: Vec::new(),
+            counters: BTreeMap::new(),
+        }
+    }
+
+    /// What each rail of each process carried: its share of the bytes, of what its process read in
+    /// the windows that count.
+    fn per_rail(&self) -> Vec<RailFigure> {
+        let seconds = self.tally.time.as_secs_f64();
+        let page = f64::from(self.shape.named.layout.page_bytes());
+        let mut all_rails = Vec::new();
+        for (number, ((rails, cpus), share)) in self.rails.iter().zip(&self.tally.workers).enumerate() {
+            let all: u64 = share.rail_bytes.iter().sum();
+            for (at, rail) in rails.iter().enumerate() {
+                let part = match (rails.len(), share.rail_bytes.get(at)) {
+                    (1, _) => 1.0,
+                    (_, Some(&bytes)) if all > 0 => bytes as f64 / all as f64,
+                    // A process that gets by key does not say.
+                    _ => return Vec::new(),
+                };
+                all_rails.push(RailFigure {
+                    rail: rail.clone(),
+                    process: number + 1,
+                    gb_per_s: share.pages as f64 * page / 1e9 / seconds * part,
+                    cpus: cpus.as_ref().map(|cpus| cpus.list().into()),
+                    counters: self.counters.get(rail).cloned().unwrap_or_default(),
+                });
+            }
+        }
+        all_rails
+    }
+
+    fn row(&self, limit: f64) -> Row {
+        let mut row = Row::new(&self.scenario, self.shape, &self.tally, self.verified);
+        row.ratio.memcpy = (limit > 0.0).then(|| row.pages_per_s / limit);
+        row.per_rail = self.per_rail();
+        row
     }
 }
 
-impl Ladder {
+impl Ladder<'_> {
     /// How many rounds the duration is spread over.
     pub(crate) fn rounds(&self) -> u32 {
         (self.duration.as_nanos() / ROUND.as_nanos()).clamp(1, 1000) as u32
     }
 
-    /// Measures all rows of one layout. Returns them, and the description of the reader with many
-    /// rails.
-    pub(crate) fn measure_layout(&self, named: NamedLayout, bar: &Bar) -> anyhow::Result<(Vec<Row>, Ready)> {
-        bar.about(format!("{}: writing pages", named.name));
-        let key = Key::random()?;
-        let (producer, address) = self.start_producer(named, &key)?;
-        let shape = |op, rails, processes, concurrency| Shape { named, op, rails, processes, concurrency };
-        let copy = shape(COPY, self.many, 1, 1);
-        let mut laps = vec![Lap::new(MEMCPY, copy, 0, Routine::Rail)];
-        if (named.layout.page_bytes() as usize) >= AROUND_THE_CACHE {
-            laps.push(Lap::new(LIBC, copy, 0, Routine::Libc));
-        }
-        let mut crews = vec![vec![producer]];
-        let mut widest = Ready::default();
-        let (read, get) = (Op::Checked.label(), Op::Get.label());
-        for (scenario, op, rails, processes) in [
-            ("1-rail", read, 1, 1),
-            (MANY, read, self.many, 1),
-            (GET, get, self.many, 1),
-            ("n-processes", read, 1, self.many),
-        ] {
-            let setup = WorkerSetup {
-                connect: address.clone(),
-                key: key.clone(),
-                transport: Transport::Shm,
-                layout: named.name.into(),
-                rails: Rails::Count(rails),
-                verbs: VerbsArgs::default(),
-                lanes_per_rail: 1,
-                batch: named.batch() as u16,
-                chunk_bytes: None,
-                concurrency: CONCURRENCY,
-                working_set: None,
-                number: 0,
-                workers: processes.into(),
-                threads: usize::from(processes) * (usize::from(rails) + 1),
-                verify: self.verify,
-                order: ReadOrder::Turn,
-                validate: true,
-                gpu: None,
-            };
-            let start = |number| {
-                let worker = WorkerSetup { number, ..setup.clone() };
-                let role = if scenario == GET {
-                    Role::Getter(GetterSetup {
-                        worker,
-                        directory: DirectorySetup::Embedded(vec![address.clone()]),
-                        dir_cache: DIR_CACHE,
-                        readers: 1,
-                        exists: false,
-                    })
-                } else {
-                    Role::Worker(worker)
-                };
-                Child::start(format!("reader {} of {scenario}", number + 1), &role)
-            };
-            let mut crew = (0..processes.into()).map(start).collect::<Result<Vec<_>, _>>()?;
-            let started = crew::ready(&mut crew)?;
-            if scenario == MANY {
-                widest = started.into_iter().next().unwrap_or_default();
-            }
-            let shape = shape(op, rails, processes, CONCURRENCY);
-            laps.push(Lap::new(scenario, shape, crews.len(), Routine::Rail));
-            crews.push(crew);
-        }
-        self.measure(named, &mut laps, &mut crews, bar)?;
-        let limit = laps[0].tally.pages_per_s();
-        let rows = laps.iter().map(|lap| {
-            let mut row = Row::new(lap.scenario, lap.shape, &lap.tally, lap.verified);
-            row.ratio.memcpy = (limit > 0.0).then(|| row.pages_per_s / limit);
-            row
-        });
-        Ok((rows.collect(), widest))
+    fn stopped(&self) -> bool {
+        self.stop.is_some_and(Stop::requested)
     }
 
-    /// Starts the producer, and returns it with its address once its pages are published.
-    fn start_producer(&self, named: NamedLayout, key: &Key) -> anyhow::Result<(Child, String)> {
+    /// Measures all rows of one layout.
+    pub(crate) fn measure_layout(
+        &self,
+        named: NamedLayout,
+        bar: &Bar,
+        noise: &mut NoiseMeter,
+    ) -> anyhow::Result<Measured> {
+        bar.about(format!("{}: writing pages", named.name));
+        let (producer, address, key) = self.producer(named)?;
+        let mut laps = Vec::new();
+        let mut crews = Vec::new();
+        if let Pages::Here { copiers: copiers @ 1.., .. } = self.pages {
+            let shape = Shape {
+                rails: copiers,
+                processes: 1,
+                concurrency: 1,
+                chunk_bytes: 0,
+                lanes_per_rail: 0,
+                ..self.shape(named, COPY)
+            };
+            laps.push(Lap::new(MEMCPY, shape, 0, Routine::Rail));
+            if (named.layout.page_bytes() as usize) >= AROUND_THE_CACHE {
+                laps.push(Lap::new(LIBC, shape, 0, Routine::Libc));
+            }
+        }
+        // It stays for as long as it is read from, also where it copies nothing.
+        crews.push(Vec::from_iter(producer));
+        let mut widest = Ready::default();
+        for rung in &self.rungs {
+            let (crew, started) = self.start(rung, named, &address, &key)?;
+            let first = started.first().context("a row has at least one process")?;
+            let shape = Shape {
+                rails: rung.processes.iter().map(|process| process.count).max().unwrap_or(0),
+                // The command line permits 64 at most.
+                processes: rung.processes.len() as u8,
+                chunk_bytes: first.chunk_bytes,
+                ..self.shape(named, rung.op.label())
+            };
+            let mut lap = Lap::new(&rung.scenario, shape, crews.len(), Routine::Rail);
+            let cpus = rung.processes.iter().map(|process| process.cpus.clone());
+            lap.rails = started.iter().map(|ready| ready.rails.clone()).zip(cpus).collect();
+            laps.push(lap);
+            crews.push(crew);
+            if let Some(ready) = started.into_iter().max_by_key(|ready| ready.rails.len())
+                && ready.rails.len() > widest.rails.len()
+            {
+                widest = ready;
+            }
+        }
+        self.measure(named, &mut laps, &mut crews, (bar, noise))?;
+        let limit = laps.iter().find(|lap| lap.scenario == MEMCPY).map_or(0.0, |lap| lap.tally.pages_per_s());
+        // A run that was stopped has rows without any batch.
+        let rows = laps.iter().filter(|lap| !lap.tally.is_empty()).map(|lap| lap.row(limit)).collect();
+        Ok(Measured { rows, widest })
+    }
+
+    fn batch(&self, named: NamedLayout) -> usize {
+        self.batch.map_or(named.batch(), usize::from)
+    }
+
+    /// A shape with the settings of all rows.
+    fn shape(&self, named: NamedLayout, op: &'static str) -> Shape {
+        Shape {
+            named,
+            op,
+            rails: 1,
+            processes: 1,
+            concurrency: self.concurrency,
+            batch: self.batch(named),
+            chunk_bytes: 0,
+            lanes_per_rail: self.lanes_per_rail,
+            offered: None,
+        }
+    }
+
+    /// Starts the processes of a row.
+    fn start(
+        &self,
+        rung: &Rung,
+        named: NamedLayout,
+        address: &str,
+        key: &Key,
+    ) -> anyhow::Result<(Vec<Child>, Vec<Ready>)> {
+        let threads = |process: &Process| match process.rails {
+            Rails::Count(count) => usize::from(count) + 1,
+            Rails::Ports(_) => 1,
+        };
+        let threads = rung.processes.iter().map(threads).sum();
+        let workers = rung.processes.len();
+        let start = |(number, process): (usize, &Process)| {
+            let worker = WorkerSetup {
+                connect: address.into(),
+                key: key.clone(),
+                transport: self.over,
+                layout: named.name.into(),
+                rails: process.rails.clone(),
+                verbs: self.verbs.clone(),
+                lanes_per_rail: self.lanes_per_rail,
+                // The command line and the layouts permit 256 at most.
+                batch: self.batch(named) as u16,
+                chunk_bytes: self.chunk_bytes,
+                concurrency: self.concurrency,
+                working_set: None,
+                number,
+                workers,
+                threads,
+                verify: self.verify,
+                order: ReadOrder::Turn,
+                load: Load::default(),
+                validate: rung.op == Op::Checked,
+                gpu: self.gpu.filter(|_| rung.gpu),
+            };
+            let role = match rung.op {
+                Op::Checked | Op::Read => Role::Worker(worker),
+                Op::Get | Op::Exists => Role::Getter(GetterSetup {
+                    worker,
+                    directory: DirectorySetup::Embedded(vec![address.into()]),
+                    dir_cache: DIR_CACHE,
+                    readers: 1,
+                    exists: rung.op == Op::Exists,
+                }),
+            };
+            let role = match process.cpus.clone() {
+                Some(cpus) => Role::Placed { cpus, role: Box::new(role) },
+                None => role,
+            };
+            Child::start(format!("reader {} of {}", number + 1, rung.scenario), &role)
+        };
+        let mut crew = rung.processes.iter().enumerate().map(start).collect::<Result<Vec<_>, _>>()?;
+        let started = crew::ready(&mut crew)?;
+        if let [_, .., last] = &mut crew[..] {
+            last.hold_up(self.late);
+        }
+        Ok((crew, started))
+    }
+
+    /// The producer, if it is started here, with its address and key once its pages are published.
+    fn producer(&self, named: NamedLayout) -> anyhow::Result<(Option<Child>, String, Key)> {
+        let (working_set, rails, copiers) = match &self.pages {
+            Pages::There { address, key } => return Ok((None, address.clone(), key.clone())),
+            Pages::Here { working_set, rails, copiers } => (*working_set, rails, *copiers),
+        };
+        let key = Key::random()?;
+        let copy = (copiers > 0).then(|| CopySetup { threads: copiers.into(), batch: self.batch(named) });
         let setup = ProducerSetup {
             listen: "127.0.0.1:0".into(),
             key: key.clone(),
-            transport: Transport::Shm,
+            transport: self.over,
             layout: named.name.into(),
-            working_set: self.working_set,
-            rails: Rails::Count(self.many),
-            verbs: VerbsArgs::default(),
+            working_set,
+            rails: rails.clone(),
+            verbs: self.verbs.clone(),
             directory: DirectorySetup::Embedded(Vec::new()),
-            copy: Some(CopySetup { threads: self.many.into(), batch: named.batch() }),
+            copy,
         };
-        let mut producer = Child::start("producer", &Role::Producer(setup))?;
-        match producer.reply(FILL)? {
-            Reply::Serving { address, .. } => Ok((producer, address)),
-            other => Err(producer.unexpected(&other)),
-        }
+        let (producer, address) = producer::start_child(&setup)?;
+        Ok((Some(producer), address, key))
     }
 
     /// Runs the rounds of all rows, and then the comparisons.
@@ -187,100 +373,60 @@ impl Ladder {
         named: NamedLayout,
         laps: &mut [Lap],
         crews: &mut [Vec<Child>],
-        bar: &Bar,
+        (bar, noise): (&Bar, &mut NoiseMeter),
     ) -> anyhow::Result<()> {
         bar.about(format!("{}: reading", named.name));
         let rounds = self.rounds();
         for _ in 0..rounds {
             for lap in &mut *laps {
-                let duration = self.duration / rounds;
-                crew::round(&mut crews[lap.crew], lap.routine, WARMUP, duration, &mut lap.tally)?;
+                if self.stopped() {
+                    return Ok(());
+                }
+                self.round(lap, crews, self.duration / rounds)?;
             }
+            noise.sample();
             bar.add(1);
         }
         // On a busy machine no batch may end within short rounds: a row gets one long one before it
         // is an error.
         let longer = (10 * self.duration).min(LONGER);
         for lap in laps.iter_mut().filter(|lap| lap.tally.is_empty()) {
-            crew::round(&mut crews[lap.crew], lap.routine, WARMUP, longer, &mut lap.tally)?;
+            self.round(lap, crews, longer)?;
         }
-        laps.iter().try_for_each(|lap| crew::require_batches(&lap.tally, lap.scenario, longer))?;
+        laps.iter().try_for_each(|lap| crew::require_batches(&lap.tally, &lap.scenario, longer))?;
         if self.verify.step().is_some() {
             bar.about(format!("{}: comparing every byte", named.name));
             for lap in laps.iter_mut().filter(|lap| lap.shape.op != COPY) {
+                if self.stopped() {
+                    return Ok(());
+                }
                 lap.verified = crew::verify(&mut crews[lap.crew])?;
             }
         }
         Ok(())
     }
-}
 
-/// Bytes of published pages: as many as were given, or as many as fit.
-///
-/// # Errors
-///
-/// The given working set does not fit, or not even the smallest one does.
-pub(crate) fn working_set(
-    given: Option<u64>,
-    layouts: &[NamedLayout],
-    many: u8,
-    memory: &Memory,
-) -> Result<u64, NotEnough> {
-    // The parent, the producer, a reader each for `1-rail`, `n-rails` and `get`, and `many` of them
-    // for `n-processes`.
-    let processes = 5 + usize::from(many);
-    let beside = PROCESS * processes as u64;
-    // An eighth, so that six copies fit with room to spare.
-    let fits = |available: Available| WORKING_SET.min(available.bytes.saturating_sub(beside) / 8);
-    let working_set = given.unwrap_or_else(|| memory.available().map_or(WORKING_SET, fits));
-    let taken = |named: &NamedLayout| {
-        let page = u64::from(named.layout.page_bytes());
-        let pages = (working_set / page).max(1);
-        // Each process of the last row reads at least one page.
-        (5 * pages + pages.max(many.into())) * page
-    };
-    let taken = layouts.iter().map(taken).max().unwrap_or(0);
-    memory.afford(taken, processes, || "the demo's six copies of its pages, and its processes".into())?;
-    Ok(working_set)
-}
-
-/// Says that the demo takes a smaller working set than usual, and why.
-pub(crate) fn reduced(working_set: u64, memory: &Memory) -> String {
-    let size = |bytes| ByteSize::b(bytes).display().iec();
-    let why = memory.available().map_or(String::new(), |available| format!(": {available}"));
-    format!(
-        "kvrail-bench: the demo takes {} of pages six times over, instead of {}{why}\n",
-        size(working_set),
-        size(WORKING_SET),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalogue::OF_THE_DEMO;
-
-    const MIB: u64 = 1 << 20;
-    const GIB: u64 = 1 << 30;
-
-    #[test]
-    fn the_demo_takes_no_more_memory_than_a_limit_leaves() {
-        let layouts = &OF_THE_DEMO;
-        let fits = |machine, limit| working_set(None, layouts, 8, &Memory::fake(machine, limit));
-        assert_eq!(fits(24 * GIB, None).unwrap(), WORKING_SET);
-        assert_eq!(fits(24 * GIB, Some((16 * GIB, 15 * GIB))).unwrap(), WORKING_SET);
-        let limited = Memory::fake(24 * GIB, Some((2 * GIB, 2 * GIB - 8 * MIB)));
-        let bytes = working_set(None, layouts, 8, &limited).unwrap();
-        assert!(bytes < 256 * MIB && 6 * bytes + 13 * PROCESS < 2 * GIB, "{bytes}");
-        let line = reduced(bytes, &limited);
-        for word in ["235.5 MiB of pages", "instead of 512.0 MiB", "(/box/memory.max is 2.0 GiB)"] {
-            assert!(line.contains(word), "{word}: {line}");
+    /// One round of one row, with the counters of its rails before and after it.
+    fn round(&self, lap: &mut Lap, crews: &mut [Vec<Child>], duration: Duration) -> anyhow::Result<()> {
+        let names: Vec<_> = lap.rails.iter().flat_map(|(rails, _)| rails.clone()).collect();
+        let read = || names.iter().map(|rail| counters::read(self.source, self.facts, rail)).collect();
+        let before: Vec<Counters> = read();
+        crew::round(&mut crews[lap.crew], lap.routine, WARMUP, duration, &mut lap.tally)?;
+        let after: Vec<Counters> = read();
+        for ((rail, before), after) in names.iter().zip(&before).zip(&after) {
+            let rail = lap.counters.entry(rail.clone()).or_default();
+            counters::add(rail, counters::risen(before, after));
         }
-        // Where it does not fit it says so before anything is taken.
-        let error = fits(24 * GIB, Some((2 * GIB, 128 * MIB))).unwrap_err().to_string();
-        assert!(error.contains("128.0 MiB are available (/box/memory.max is 2.0 GiB)"), "{error}");
-        // What the user gives is taken or refused, and never changed.
-        let given = |bytes| working_set(Some(bytes), layouts, 2, &limited).ok();
-        assert_eq!((given(64 * MIB), given(512 * MIB)), (Some(64 * MIB), None));
+        Ok(())
     }
+}
+
+/// The rows of the demo that read; `many`: rails, or processes, of those with many of them.
+pub(crate) fn rungs_of_the_demo(many: u8) -> Vec<Rung> {
+    vec![
+        Rung::counted("1-rail", Op::Checked, 1, 1),
+        Rung::counted(MANY, Op::Checked, 1, many),
+        Rung::counted(GET, Op::Get, 1, many),
+        Rung::counted("n-processes", Op::Checked, many, 1),
+    ]
 }

@@ -1,5 +1,6 @@
 //! The measurement: what producers and workers do, how a crew of them is run, and what counts.
 
+pub(crate) mod bare;
 pub(crate) mod churn;
 pub(crate) mod clock;
 pub(crate) mod crew;
@@ -10,9 +11,15 @@ mod keys;
 pub(crate) mod ladder;
 pub(crate) mod memcpy;
 pub(crate) mod metrics;
+pub(crate) mod model;
 mod node;
+pub(crate) mod noise;
 mod one_sided;
 mod pattern;
 pub(crate) mod producer;
+pub(crate) mod schedule;
+pub(crate) mod spread;
+pub(crate) mod sweep;
 pub(crate) mod window;
 pub(crate) mod worker;
+pub(crate) mod working_set;

@@ -19,11 +19,14 @@ use crate::measure::memcpy::Copier;
 use crate::measure::node::Over;
 use crate::measure::pattern;
 use crate::output::progress::Bar;
-use crate::process::protocol::{Order, ProducerSetup, Reply, receive, send};
+use crate::process::parent::Child;
+use crate::process::protocol::{Order, ProducerSetup, Reply, Role, receive, send};
 use crate::process::stop::Stop;
 
 /// How long the directory may take to hear of the pages.
 const ANNOUNCE: Duration = Duration::from_secs(60);
+/// How long a child may take to write its pages.
+const FILL: Duration = Duration::from_secs(90);
 /// The version of pages that stay as they are.
 const VERSION: u64 = 1;
 
@@ -47,6 +50,16 @@ pub(crate) fn child(setup: &ProducerSetup) -> anyhow::Result<()> {
         send(&reply)?;
     }
     Ok(())
+}
+
+/// Starts a producer as a child of this process, and returns it with its address once its pages are
+/// published.
+pub(crate) fn start_child(setup: &ProducerSetup) -> anyhow::Result<(Child, String)> {
+    let mut producer = Child::start("producer", &Role::Producer(setup.clone()))?;
+    match producer.reply(FILL)? {
+        Reply::Serving { address, .. } => Ok((producer, address)),
+        other => Err(producer.unexpected(&other)),
+    }
 }
 
 /// A node with a pool.

@@ -90,6 +90,12 @@ pub(crate) struct Count {
     pub(crate) failed: BTreeMap<String, u64>,
     /// Latencies in nanoseconds, each with the number of batches that had it.
     pub(crate) latencies: Vec<(u64, u64)>,
+    /// Bytes that each rail of the worker carried in its round, about; empty where it is not known.
+    #[serde(default)]
+    pub(crate) rail_bytes: Vec<u64>,
+    /// The memory of the worker's process, in bytes; 0 where it is not known.
+    #[serde(default)]
+    pub(crate) resident: u64,
 }
 
 /// Shorter latencies are recorded as this one, in nanoseconds.
@@ -251,11 +257,53 @@ pub(crate) struct Tally {
     pub(crate) latencies: Histogram<u64>,
     /// The lengths of all windows, added up.
     pub(crate) time: Duration,
+    /// Pages per second of each window.
+    pub(crate) rates: Vec<f64>,
+    /// What each worker did in all windows, in the order of the workers.
+    pub(crate) workers: Vec<Share>,
+    /// The memory of all workers after the first window, and after the last.
+    pub(crate) memory: Option<[Resident; 2]>,
+}
+
+/// The memory of processes after so many batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Resident {
+    /// Batches that had been done.
+    pub(crate) batches: u64,
+    /// Memory of all processes that is present, in bytes.
+    pub(crate) bytes: u64,
+}
+
+/// What one worker of several did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Pages that arrived.
+    pub(crate) pages: u64,
+    /// Bytes that each of its rails carried; empty where it is not known.
+    pub(crate) rail_bytes: Vec<u64>,
+}
+
+impl Share {
+    fn add(&mut self, count: &Count) {
+        self.pages += count.pages;
+        self.rail_bytes.resize(self.rail_bytes.len().max(count.rail_bytes.len()), 0);
+        for (sum, bytes) in self.rail_bytes.iter_mut().zip(&count.rail_bytes) {
+            *sum += bytes;
+        }
+    }
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { pages: 0, failed: BTreeMap::new(), latencies: histogram(), time: Duration::ZERO }
+        Self {
+            pages: 0,
+            failed: BTreeMap::new(),
+            latencies: histogram(),
+            time: Duration::ZERO,
+            rates: Vec::new(),
+            workers: Vec::new(),
+            memory: None,
+        }
     }
 }
 
@@ -263,6 +311,10 @@ impl Tally {
     /// Adds one window with the counts of all workers.
     pub(crate) fn add(&mut self, counts: &[Count], span: Span) {
         self.time += span.len();
+        let pages: u64 = counts.iter().map(|count| count.pages).sum();
+        self.rates.push(pages as f64 / span.len().as_secs_f64());
+        self.workers.resize_with(self.workers.len().max(counts.len()), Share::default);
+        self.workers.iter_mut().zip(counts).for_each(|(share, count)| share.add(count));
         for count in counts {
             self.pages += count.pages;
             for (reason, pages) in &count.failed {
@@ -271,6 +323,11 @@ impl Tally {
             for &(value, n) in &count.latencies {
                 self.latencies.saturating_record_n(value, n);
             }
+        }
+        let bytes: u64 = counts.iter().map(|count| count.resident).sum();
+        if bytes > 0 {
+            let now = Resident { batches: self.latencies.len(), bytes };
+            self.memory = Some([self.memory.map_or(now, |[first, _]| first), now]);
         }
     }
 
@@ -400,6 +457,8 @@ mod tests {
         assert!((tally.pages_per_s() - 4e9).abs() < 1.0);
         assert!((tally.hit_ratio().unwrap() - 320.0 / 480.0).abs() < 1e-9);
         assert_eq!(tally.latencies.len(), 160);
+        assert_eq!((tally.rates.len(), tally.workers.len()), (2, 2));
+        assert_eq!(tally.workers.iter().map(|share| share.pages).collect::<Vec<_>>(), [160, 160]);
         assert!(tally.latencies.max() >= 79_000);
         assert_eq!(Recorder::count_all([&recorder, &recorder], span(0, 40)).pages, 160);
         assert_eq!(Tally::default().hit_ratio(), None);

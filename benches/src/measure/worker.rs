@@ -17,17 +17,21 @@ use kvrail::{Config, ConnectError, Peer, Reader, ReaderEvent, ReaderTransport, c
 
 use crate::catalogue::NamedLayout;
 use crate::cli::common::{ReadOrder, Transport, Verify};
+use crate::machine::memory::kib;
 use crate::measure::clock::sleep_until;
 use crate::measure::destination::Destination;
 use crate::measure::node::with_chunk;
 use crate::measure::pattern;
-use crate::measure::window::{Failed, Recorder, Sample, Span};
+use crate::measure::schedule::{Load, Schedule};
+use crate::measure::window::{Count, Failed, Recorder, Sample, Span};
 use crate::process::protocol::{Order, Ready, Reply, Verified, WorkerSetup, receive, send};
 
 /// How long a batch may take. No network that pages are read over is so slow.
 const BATCH_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the engine may take to hand an overdue batch back.
 const GRACE: Duration = Duration::from_secs(5);
+/// The time between two stalls, in nanoseconds.
+const STALLS: u64 = 100_000_000;
 /// How long the producer may take to publish all its slots.
 const FILL_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,6 +85,10 @@ struct Worker<N: ReaderTransport> {
     recorder: Recorder,
     /// Pages that have arrived so far.
     arrived: u64,
+    /// Bytes that each rail carried in the last round.
+    rail_bytes: Vec<u64>,
+    load: Load,
+    schedule: Schedule,
 }
 
 /// What is done with the batches that come back.
@@ -149,6 +157,9 @@ impl<N: ReaderTransport> Worker<N> {
             spins: cores > setup.threads,
             recorder: Recorder::new(setup.workers == 1),
             arrived: 0,
+            rail_bytes: Vec::new(),
+            load: setup.load,
+            schedule: Schedule::new(setup.load, 1),
         }))
     }
 
@@ -165,7 +176,11 @@ impl<N: ReaderTransport> Worker<N> {
                 Order::Round { start, warmup, duration, .. } => {
                     Reply::Ran(self.round(start, warmup, duration)?)
                 }
-                Order::Count(span) => Reply::Counted(self.recorder.count(span)),
+                Order::Count(span) => {
+                    let rail_bytes = self.rail_bytes.clone();
+                    let resident = resident_bytes();
+                    Reply::Counted(Count { rail_bytes, resident, ..self.recorder.count(span) })
+                }
                 Order::Verify => Reply::Verified(self.verify()?),
                 Order::Register | Order::Churn(_) => {
                     bail!("a worker registers its memory once, and was told: {order:?}")
@@ -182,28 +197,50 @@ impl<N: ReaderTransport> Worker<N> {
         self.recorder.start(window);
         sleep_until(start);
         let began = clock::now().0;
+        let before = self.carried();
+        self.schedule.start(start, 0, 1);
+        let mut stall = start + STALLS;
         loop {
-            let now = clock::now();
+            let mut now = clock::now();
             if now.0 >= window.to {
                 break;
+            }
+            if self.load.stall > 0 && now.0 >= stall {
+                std::thread::sleep(Duration::from_nanos(self.load.stall));
+                now = clock::now();
+                stall += STALLS;
             }
             self.fill(now)?;
             self.reader.poll();
             if !self.take(&mut Purpose::Count)? && !self.spins {
-                self.reader.wait(Time(window.to));
+                // The next batch may have to begin before anything arrives.
+                let next = self.schedule.next().filter(|&at| at > now.0).unwrap_or(window.to);
+                self.reader.wait(Time(next.min(window.to)));
             }
         }
         // The pipeline was full from `began` until now.
         let at_work = self.recorder.finish(began, clock::now().0);
+        let carried = self.carried();
+        self.rail_bytes = carried.iter().zip(&before).map(|(now, before)| now - before).collect();
         self.drain(&mut Purpose::Drain)?;
         Ok(at_work)
+    }
+
+    /// Bytes that each rail has carried so far.
+    fn carried(&self) -> Vec<u64> {
+        (0..self.reader.rails())
+            .map(|rail| self.reader.rail_stats(rail).map_or(0, |stats| stats.bytes))
+            .collect()
     }
 
     /// Submits batches until `concurrency` of them are in flight.
     fn fill(&mut self, now: Time) -> anyhow::Result<()> {
         while self.reader.in_flight() < self.concurrency && self.slots.len() >= self.batch {
+            if self.schedule.next().is_some_and(|at| at > now.0) {
+                return Ok(());
+            }
             let Some(mut batch) = self.reader.batch() else { return Ok(()) };
-            batch.set_tag(now.0);
+            batch.set_tag(self.schedule.begin(now.0).unwrap_or(now.0));
             for _ in 0..self.batch {
                 let Some(slot) = self.slots.pop_front() else { break };
                 let page = self.pages[self.next];
@@ -335,6 +372,12 @@ fn take_pages(
         slots.push_back(page.slot);
     }
     sample
+}
+
+/// The memory of this process that is present, in bytes; 0 where the system does not say.
+pub(crate) fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    kib(&status, "VmRSS").unwrap_or(0)
 }
 
 /// Adds to an error what its user can do about it.

@@ -46,7 +46,7 @@ pub(crate) fn grid(heads: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// The text in lines of at most `width` characters, divided at spaces where there are some.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     let mut used = 0;

@@ -1,6 +1,7 @@
-//! The report for machines: one document per run, in the format `kvrail-bench/2`. docs/measuring.md
+//! The report for machines: one document per run, in the format `kvrail-bench/3`. docs/measuring.md
 //! explains every field.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -8,18 +9,21 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::catalogue::NamedLayout;
 use crate::cli::common::{Op, ReadOrder, Transport, Verify};
-use crate::measure::window::Tally;
+use crate::machine::carries::Limit;
+use crate::measure::spread::Spread;
+use crate::measure::window::{Resident, Tally};
 use crate::output::host::{Host, Watch};
 use crate::output::numbers::grouped;
 use crate::output::write::{self, Delivery};
 use crate::process::protocol::Verified;
 
 /// The version of the format.
-pub(crate) const SCHEMA: &str = "kvrail-bench/2";
+pub(crate) const SCHEMA: &str = "kvrail-bench/3";
 
 /// The `op` of rows that copy pages and read none.
 pub(crate) const COPY: &str = "copy";
@@ -60,23 +64,36 @@ impl Sink {
     }
 }
 
-/// The whole document.
-#[derive(Debug, Serialize)]
-pub(crate) struct Report {
-    pub(crate) schema: &'static str,
+/// The whole document. `H` is what its host block is read as.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report<H = Host> {
+    pub(crate) schema: Cow<'static, str>,
     pub(crate) created_at: String,
-    pub(crate) host: Host,
+    /// Whether the run was stopped before its end, so that rows are missing or short.
+    #[serde(default)]
+    pub(crate) partial: bool,
+    pub(crate) host: H,
     pub(crate) meta: Meta,
     pub(crate) results: Vec<Row>,
+    /// The limits that another program measured, one for each size of its messages.
+    #[serde(default)]
+    pub(crate) bare: Vec<BareLimit>,
+    /// How much the machine itself varied in the rounds of the run; `None` where that was not
+    /// measured.
+    #[serde(default)]
+    pub(crate) noise: Option<Noise>,
+    /// What a reader of the figures should know.
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
 }
 
 /// The settings of the run. A setting that differs between layouts is a list in the order of
 /// `layout`.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Meta {
-    pub(crate) command: &'static str,
+    pub(crate) command: Cow<'static, str>,
     pub(crate) transport: String,
-    pub(crate) layout: Vec<&'static str>,
+    pub(crate) layout: Vec<Cow<'static, str>>,
     pub(crate) fingerprint: Vec<String>,
     pub(crate) page_bytes: Vec<u32>,
     pub(crate) synthetic: Vec<bool>,
@@ -101,9 +118,9 @@ impl Meta {
             layouts.iter().map(what).collect()
         }
         Self {
-            command,
+            command: command.into(),
             transport: transport.into(),
-            layout: each(layouts, |named| named.name),
+            layout: each(layouts, |named| named.name.into()),
             fingerprint: each(layouts, |named| named.layout.fingerprint().to_string()),
             page_bytes: each(layouts, |named| named.layout.page_bytes()),
             synthetic: each(layouts, |named| named.layout.synthetic()),
@@ -123,20 +140,37 @@ impl Meta {
 }
 
 /// One line of the ladder.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) scenario: String,
-    pub(crate) layout: &'static str,
+    pub(crate) layout: Cow<'static, str>,
     pub(crate) page_bytes: u32,
-    pub(crate) op: &'static str,
+    /// Whether no engine has such pages.
+    #[serde(default)]
+    pub(crate) synthetic: bool,
+    pub(crate) op: Cow<'static, str>,
     /// Rails of each process. Of a row that copies: threads.
     pub(crate) rails: u8,
     pub(crate) processes: u8,
     pub(crate) concurrency: u8,
+    /// Pages of a batch.
+    #[serde(default)]
+    pub(crate) batch: usize,
+    /// 0 where no engine reads.
+    #[serde(default)]
+    pub(crate) chunk_bytes: u32,
+    #[serde(default)]
+    pub(crate) lanes_per_rail: u8,
+    /// The batches that each process should have begun in a second; `None`: as many as it could.
+    #[serde(default)]
+    pub(crate) offered_batches_per_s: Option<f64>,
     pub(crate) gb_per_s: f64,
     pub(crate) pages_per_s: f64,
     /// `None` for a layout whose pages have no tokens.
     pub(crate) tokens_per_s: Option<f64>,
+    /// GB/s of the rounds.
+    #[serde(default)]
+    pub(crate) rounds_gb_per_s: Spread,
     pub(crate) latency_us: Latency,
     /// The share of the requested pages that arrived; `None` where none is validated.
     pub(crate) hit_ratio: Option<f64>,
@@ -145,10 +179,23 @@ pub(crate) struct Row {
     /// Pages that did not arrive, by reason, in the timed part and in the comparison.
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) ratio: Ratio,
+    /// What each rail of each process carried; empty where it is not known.
+    #[serde(default)]
+    pub(crate) per_rail: Vec<RailFigure>,
+    /// The memory of all its processes after the first round, and after the last; `None` where that
+    /// is not known.
+    #[serde(default)]
+    pub(crate) memory: Option<[Resident; 2]>,
+    /// Whether no other row of its layout, of several, has more GB/s.
+    #[serde(default)]
+    pub(crate) peak: bool,
+    /// What is wrong with these figures.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// The time from the submission of a batch to its end, in microseconds.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p90: f64,
@@ -158,11 +205,52 @@ pub(crate) struct Latency {
 }
 
 /// A row in proportion to the limits of the machine.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ratio {
     /// Its pages per second over those of the `memcpy` row of the same layout and run; `None` where
     /// there is no such row.
     pub(crate) memcpy: Option<f64>,
+    /// Its GB/s over those of `bare`, times the rails that the row has; `None` where there is none.
+    #[serde(default)]
+    pub(crate) bare: Option<f64>,
+}
+
+/// What a rail carried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RailFigure {
+    /// The rail's name.
+    pub(crate) rail: String,
+    /// The number of the process, from 1.
+    pub(crate) process: usize,
+    /// Its share of what the process read, in GB/s of pages.
+    pub(crate) gb_per_s: f64,
+    /// The CPUs to which the process was bound; `None`: it was not.
+    #[serde(default)]
+    pub(crate) cpus: Option<String>,
+    /// By how much the counters of its port rose over the row's rounds, by their names in sysfs.
+    #[serde(default)]
+    pub(crate) counters: BTreeMap<String, u64>,
+}
+
+/// What a program of another origin gets out of one rail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BareLimit {
+    /// The program's name.
+    pub(crate) program: String,
+    /// The command line.
+    pub(crate) command: String,
+    /// The size of its messages.
+    pub(crate) bytes: u64,
+    pub(crate) gb_per_s: f64,
+}
+
+/// How much the machine itself varied: the same work in every round, without kvrail.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Noise {
+    /// Rounds of an empty loop in a millisecond.
+    pub(crate) empty_loop_per_ms: Spread,
+    /// A thread's `memcpy`, in GB/s.
+    pub(crate) memcpy_gb_per_s: Spread,
 }
 
 /// The settings of one row.
@@ -173,13 +261,22 @@ pub(crate) struct Shape {
     pub(crate) rails: u8,
     pub(crate) processes: u8,
     pub(crate) concurrency: u8,
+    /// Pages of a batch.
+    pub(crate) batch: usize,
+    /// 0 where no engine reads.
+    pub(crate) chunk_bytes: u32,
+    pub(crate) lanes_per_rail: u8,
+    /// Batches of each process in a second; `None`: as many as it can.
+    pub(crate) offered: Option<f64>,
 }
 
 impl Row {
     pub(crate) fn new(scenario: &str, shape: Shape, tally: &Tally, verified: Verified) -> Self {
-        let Shape { named, op, rails, processes, concurrency } = shape;
+        let Shape { named, op, rails, processes, concurrency, .. } = shape;
         let page_bytes = named.layout.page_bytes();
         let pages_per_s = tally.pages_per_s();
+        // Where it is only asked which pages exist, none moves.
+        let page_gb = if op == Op::Exists.label() { 0.0 } else { f64::from(page_bytes) / 1e9 };
         let us = |quantile| tally.latencies.value_at_quantile(quantile) as f64 / 1e3;
         let mut errors = tally.failed.clone();
         if verified.missing > 0 {
@@ -187,16 +284,21 @@ impl Row {
         }
         Self {
             scenario: scenario.into(),
-            layout: named.name,
+            layout: named.name.into(),
             page_bytes,
-            op,
+            synthetic: named.layout.synthetic(),
+            op: op.into(),
             rails,
             processes,
             concurrency,
-            // Where it is only asked which pages exist, none moves.
-            gb_per_s: if op == Op::Exists.label() { 0.0 } else { pages_per_s * f64::from(page_bytes) / 1e9 },
+            batch: shape.batch,
+            chunk_bytes: shape.chunk_bytes,
+            lanes_per_rail: shape.lanes_per_rail,
+            offered_batches_per_s: shape.offered,
+            gb_per_s: pages_per_s * page_gb,
             pages_per_s,
             tokens_per_s: (named.layout.tokens() > 0).then(|| pages_per_s * named.layout.tokens() as f64),
+            rounds_gb_per_s: Spread::of(&tally.rates).times(page_gb),
             latency_us: Latency {
                 p50: us(0.5),
                 p90: us(0.9),
@@ -208,7 +310,42 @@ impl Row {
             pages_verified: verified.compared,
             pages_wrong: verified.wrong,
             errors,
-            ratio: Ratio { memcpy: None },
+            ratio: Ratio::default(),
+            per_rail: Vec::new(),
+            memory: tally.memory,
+            peak: false,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Notes what its rails cannot have carried, by the `host.environment` of its report. Processes
+    /// that share a rail share what it carries.
+    pub(crate) fn doubt(&mut self, environment: &Value) {
+        let mut rails = BTreeMap::<&str, f64>::new();
+        for figure in &self.per_rail {
+            *rails.entry(&figure.rail).or_default() += figure.gb_per_s;
+        }
+        let complaint = |(rail, gb): (&str, f64)| Limit::of(environment, rail)?.complaint(rail, gb);
+        self.warnings = rails.into_iter().filter_map(complaint).collect();
+    }
+
+    /// Whether its pages were asked for by their keys.
+    pub(crate) fn by_key(&self) -> bool {
+        [Op::Get.label(), Op::Exists.label()].contains(&&*self.op)
+    }
+
+    /// The layout's name, with a remark where no engine has such pages.
+    pub(crate) fn label(&self) -> String {
+        if self.synthetic { format!("{} (synthetic)", self.layout) } else { self.layout.to_string() }
+    }
+}
+
+/// Marks the row of each layout that has the most GB/s, where there are several.
+pub(crate) fn mark_peaks(rows: &mut [Row]) {
+    for chunk in rows.chunk_by_mut(|a, b| a.layout == b.layout) {
+        let several = chunk.len() > 1;
+        if let Some(peak) = chunk.iter_mut().max_by(|a, b| a.gb_per_s.total_cmp(&b.gb_per_s)) {
+            peak.peak = several;
         }
     }
 }
@@ -230,7 +367,23 @@ impl Report {
         let created_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         // A label may say more: "verbs on rxe".
         let host = Host::this(watch, meta.transport.starts_with(Transport::Verbs.label()));
-        Self { schema: SCHEMA, created_at, host, meta, results }
+        Self {
+            schema: SCHEMA.into(),
+            created_at,
+            partial: false,
+            host,
+            meta,
+            results,
+            bare: Vec::new(),
+            noise: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Notes at each row what its rails cannot have carried.
+    pub(crate) fn doubt(&mut self) {
+        let facts = serde_json::to_value(&self.host.environment).unwrap_or_default();
+        self.results.iter_mut().for_each(|row| row.doubt(&facts));
     }
 
     /// Writes the table and the report, and judges the run: a wrong page is a failure, and so is a
@@ -247,8 +400,7 @@ impl Report {
             bail!("{} pages differ from what was written: do not use this build", grouped(wrong));
         }
         // By key a page may be missing; by location it was there.
-        let by_key = |row: &Row| [Op::Get.label(), Op::Exists.label()].contains(&row.op);
-        if failed > 0 && !self.results.iter().all(|row| by_key(row) && row.hit_ratio > Some(0.0)) {
+        if failed > 0 && !self.results.iter().all(|row| row.by_key() && row.hit_ratio > Some(0.0)) {
             bail!(
                 "{} pages did not arrive; `errors` in the --json report gives the reasons",
                 grouped(failed)

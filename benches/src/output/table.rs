@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use crate::cli::common::Op;
 use crate::output::json::{COPY, Row};
 use crate::output::numbers::{grouped, time};
 
@@ -54,15 +53,15 @@ fn line(text: &mut String, widths: &[usize; 9], cells: &[String; 9]) {
 
 #[expect(clippy::cast_sign_loss, reason = "a rate is not negative")]
 fn cells(row: &Row) -> [String; 9] {
-    let verified = match (row.op, row.pages_verified, row.pages_wrong) {
+    let verified = match (&*row.op, row.pages_verified, row.pages_wrong) {
         (COPY, ..) => "-".into(),
         (_, 0, 0) => "none".into(),
         (_, good, 0) => format!("{}, 0 wrong", grouped(good)),
         (_, all, wrong) => format!("{}, {} WRONG", grouped(all), grouped(wrong)),
     };
     [
-        row.scenario.clone(),
-        row.layout.to_owned(),
+        if row.peak { format!("{} (peak)", row.scenario) } else { row.scenario.clone() },
+        row.label(),
         format!("{} x {}", row.rails, row.processes),
         format!("{:.2}", row.gb_per_s),
         grouped(row.pages_per_s.round() as u64),
@@ -73,10 +72,39 @@ fn cells(row: &Row) -> [String; 9] {
     ]
 }
 
+/// The spread of the rounds of each row, and what became of an offered load, as lines.
+pub(crate) fn spreads(rows: &[Row]) -> String {
+    let mut text = String::from("\n");
+    for row in rows {
+        let rounds = &row.rounds_gb_per_s;
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "{}, {}: {} rounds, median {:.2} GB/s, quartiles {:.2} and {:.2}, from {:.2} to {:.2}",
+            row.scenario,
+            row.layout,
+            rounds.rounds,
+            rounds.median,
+            rounds.q1,
+            rounds.q3,
+            rounds.min,
+            rounds.max
+        );
+        if let Some(offered) = row.offered_batches_per_s {
+            let reached = row.pages_per_s / row.batch as f64 / f64::from(row.processes);
+            let _ = writeln!(
+                text,
+                "  offered: {offered} batches/s of each process; done: {reached:.1}; latencies are from the intended start"
+            );
+        }
+    }
+    text
+}
+
 /// How many of the pages that were asked for by key came, and why others did not, as lines.
 pub(crate) fn hits(rows: &[Row]) -> String {
     let mut text = String::new();
-    for row in rows.iter().filter(|row| [Op::Get.label(), Op::Exists.label()].contains(&row.op)) {
+    for row in rows.iter().filter(|row| row.by_key()) {
         let ratio = row.hit_ratio.unwrap_or(0.0);
         let reasons = row.errors.iter().map(|(reason, pages)| format!("; {reason} {}", grouped(*pages)));
         // Writing to a string does not fail.

@@ -56,7 +56,7 @@ pub(crate) fn text(document: &Report, many: u8) -> String {
 
 /// A ratio above this is more than noise. Then other programs have taken the cores, and a plain
 /// copy lost more by that than a reader, which has one thread more.
-const BEYOND: f64 = 1.05;
+pub(crate) const BEYOND: f64 = 1.05;
 
 /// The judgement in words. `throttled`: a CPU quota has stopped the run, so other programs need not
 /// be the cause.

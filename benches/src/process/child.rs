@@ -26,16 +26,23 @@ pub(crate) fn run() -> ExitCode {
 fn take_role() -> anyhow::Result<()> {
     // A parent that died before this call has closed the pipe, which ends the child as well.
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot tie this process to its parent")?;
-    match receive::<Role>()? {
-        Some(Role::Producer(setup)) => producer::child(&setup),
-        Some(Role::Worker(setup)) => worker::child(&setup),
-        Some(Role::Getter(setup)) => getter::child(&setup),
-        Some(Role::ChurnProducer(setup)) => churn::producer::child(&setup),
-        Some(Role::ChurnReader(setup)) => churn::reader::child(&setup),
+    receive::<Role>()?.map_or(Ok(()), take)
+}
+
+fn take(role: Role) -> anyhow::Result<()> {
+    match role {
+        Role::Placed { cpus, role } => {
+            cpus.bind()?;
+            take(*role)
+        }
+        Role::Producer(setup) => producer::child(&setup),
+        Role::Worker(setup) => worker::child(&setup),
+        Role::Getter(setup) => getter::child(&setup),
+        Role::ChurnProducer(setup) => churn::producer::child(&setup),
+        Role::ChurnReader(setup) => churn::reader::child(&setup),
         // The signal that ties this process to its parent stays tied.
-        Some(Role::Program { name, args }) => {
+        Role::Program { name, args } => {
             Err(Command::new(&name).args(args).exec()).with_context(|| format!("cannot start {name}"))
         }
-        None => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! A child process from its parent's side.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ pub(crate) struct Child {
     process: std::process::Child,
     orders: ChildStdin,
     replies: Receiver<Reply>,
+    /// How late it gets the orders to begin a round, which only tests want.
+    late: Duration,
 }
 
 impl Child {
@@ -34,13 +36,15 @@ impl Child {
             .args(tracing::enabled!(tracing::Level::DEBUG).then_some("--verbose"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Ctrl-C in a terminal goes to the parent alone, which may still want what was counted.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {} as the {name}", program.display()))?;
         let (Some(orders), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
             bail!("the {name} has no pipe");
         };
         let (sender, replies) = channel();
-        let mut child = Self { name, process, orders, replies };
+        let mut child = Self { name, process, orders, replies, late: Duration::ZERO };
         // The thread ends with the pipe, which ends with the child.
         let receive = move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -56,8 +60,16 @@ impl Child {
         Ok(child)
     }
 
+    /// Makes this child late for every round.
+    pub(crate) fn hold_up(&mut self, by: Duration) {
+        self.late = by;
+    }
+
     /// Gives an order.
     pub(crate) fn order(&mut self, order: Order) -> anyhow::Result<()> {
+        if matches!(order, Order::Round { .. }) {
+            std::thread::sleep(self.late);
+        }
         self.send(&order)
     }
 

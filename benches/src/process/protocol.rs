@@ -11,6 +11,8 @@ use crate::cli::common::{ReadOrder, Transport, Verify};
 use crate::cli::directory::DirectorySetup;
 use crate::cli::key::Key;
 use crate::cli::rails::{Rails, VerbsArgs};
+use crate::machine::placement::Cpus;
+use crate::measure::schedule::Load;
 use crate::measure::window::{Count, Span};
 
 /// The role of a child, which is the first line that it gets.
@@ -26,6 +28,8 @@ pub(crate) enum Role {
     ChurnProducer(ChurnProducerSetup),
     /// Gets these pages and checks every byte.
     ChurnReader(ChurnReaderSetup),
+    /// Takes the other role on these CPUs.
+    Placed { cpus: Cpus, role: Box<Role> },
     /// Becomes this program.
     Program { name: String, args: Vec<String> },
 }
@@ -97,6 +101,7 @@ pub(crate) struct WorkerSetup {
     /// Whether each page's entry in the publication table is read after the page.
     pub(crate) validate: bool,
     pub(crate) order: ReadOrder,
+    pub(crate) load: Load,
     /// The GPU whose memory is read into; `None`: the host's memory.
     pub(crate) gpu: Option<u8>,
 }

@@ -4,6 +4,7 @@
 //! program that relies on the default action cannot be stopped there.
 
 use std::fmt;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -49,6 +50,15 @@ impl Stop {
     /// Whether a signal has come.
     pub(crate) fn requested(&self) -> bool {
         self.requested.load(Ordering::Relaxed)
+    }
+
+    /// The exit status of a program that ended because of a signal, if one has come: 128 and the
+    /// signal's number, as of a program that the signal itself ends.
+    pub(crate) fn exit_code(&mut self) -> ExitCode {
+        match self.signals.pending().next() {
+            Some(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
+            None => ExitCode::SUCCESS,
+        }
     }
 
     /// Waits until a signal comes, or has come, and returns it.

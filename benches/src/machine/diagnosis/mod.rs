@@ -1,6 +1,7 @@
 //! The facts about the machine, judged: what would make reads slow or fail, and how to mend it.
 
 pub(crate) mod devices;
+pub(crate) mod peers;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod verdict;

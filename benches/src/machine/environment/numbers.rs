@@ -40,6 +40,20 @@ impl Numbers {
         self.0.iter().any(|&(from, to)| other.0.iter().any(|&(first, last)| first <= to && from <= last))
     }
 
+    /// The numbers that are in both lists.
+    pub(crate) fn common(&self, other: &Self) -> Self {
+        let both = self.0.iter().flat_map(|&(from, to)| {
+            let within = other.0.iter().map(move |&(first, last)| (first.max(from), last.min(to)));
+            within.filter(|(first, last)| first <= last)
+        });
+        Self(both.collect())
+    }
+
+    /// All numbers, in the order of the list.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().flat_map(|&(from, to)| from..=to)
+    }
+
     /// Whether `number` is in the list.
     pub(crate) fn has(&self, number: u32) -> bool {
         self.0.iter().any(|&(from, to)| (from..=to).contains(&number))
@@ -77,6 +91,9 @@ mod tests {
         let meets = |other| list.meets(&Numbers::parse(other).unwrap());
         assert!(meets("95-191") && meets("100-400") && !meets("96-191") && !meets(""));
         assert_eq!(Numbers::parse("").unwrap().to_string(), "none");
+        let common = |other| list.common(&Numbers::parse(other).unwrap()).to_string();
+        assert_eq!([common("90-200"), common("96-191"), common("3,5")], ["90-95,192-200", "none", "3,5"]);
+        assert_eq!(Numbers::parse("3,5-7").unwrap().iter().collect::<Vec<_>>(), [3, 5, 6, 7]);
         for text in ["a", "3-", "-1", "5-3", "1,,2", "4294967296", "0-3;8"] {
             assert_eq!(Numbers::parse(text), None, "{text}");
         }

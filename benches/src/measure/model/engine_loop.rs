@@ -11,7 +11,7 @@ use kvrail::core::remote::{Location, RegionOffer, RemotePage, RemoteRegion, Tabl
 use kvrail::core::table::{EntryValue, Ready};
 use kvrail::core::time::{Nanos, Time};
 
-use crate::workload::{BATCH, Null, PAGE, REMOTE, null, state};
+use super::workload::{BATCH, Null, PAGE, REMOTE, null, state};
 
 /// An engine and its user.
 pub struct Kvrail {

@@ -1,0 +1,88 @@
+//! Reports as Markdown.
+
+use super::rows::{HEADS, by_layout, cells, title};
+use crate::output::artifact::Artifact;
+use crate::output::report::compare::Comparison;
+
+/// A cell without what Markdown would read as the end of it.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace(['\n', '\r'], " ")
+}
+
+/// Rows of cells under their headings.
+fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(&heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>());
+    text += &line(&vec!["---".to_owned(); heads.len()]);
+    for row in rows {
+        text += &line(&row.iter().map(|text| cell(text)).collect::<Vec<_>>());
+    }
+    text
+}
+
+/// The words about a run: machine, settings, limits, notes.
+pub(crate) fn about(artifact: &Artifact) -> Vec<String> {
+    let report = &artifact.report;
+    let host = &report.host;
+    let text = |name: &str| host[name].as_str().unwrap_or("unknown").to_owned();
+    let mut lines = vec![
+        format!(
+            "{} over {}, {}, {} cores, Linux {}, {}",
+            report.meta.command,
+            report.meta.transport,
+            text("cpu"),
+            host["cores"],
+            text("kernel"),
+            report.created_at
+        ),
+        format!(
+            "rails {}, batches in flight {}, verified: {:?}",
+            report.meta.rails.join(" "),
+            report.meta.concurrency,
+            report.meta.verify
+        )
+        .to_lowercase(),
+    ];
+    if report.partial {
+        lines.push("PARTIAL: the run was stopped before its end; rows are missing or short".into());
+    }
+    for bare in &report.bare {
+        lines.push(format!(
+            "{}: {:.2} GB/s of one rail with messages of {} bytes",
+            bare.program, bare.gb_per_s, bare.bytes
+        ));
+    }
+    lines.extend(report.noise.map(|noise| noise.line().trim_end().to_owned()));
+    lines.extend(report.notes.iter().cloned());
+    for row in &report.results {
+        lines.extend(row.warnings.iter().map(|text| format!("WARNING: {} {}: {text}", row.scenario, row.op)));
+    }
+    lines
+}
+
+/// All reports.
+pub(crate) fn text(artifacts: &[Artifact], comparison: Option<&Comparison>) -> String {
+    let mut text = String::new();
+    if let Some(comparison) = comparison {
+        text += &format!("# {}\n\n", cell(&comparison.title()));
+        let rows = comparison.rows.iter().map(|row| row.cells().into());
+        text += &table(&super::compare::HEADS, rows);
+        text.push('\n');
+        for note in &comparison.notes {
+            text += &format!("- {note}\n");
+        }
+        text.push('\n');
+    }
+    for artifact in artifacts {
+        text += &format!("# {}\n\n", cell(&artifact.name));
+        for line in about(artifact) {
+            text += &format!("- {line}\n");
+        }
+        for rows in by_layout(&artifact.report.results) {
+            text += &format!("\n## {}\n\n", title(&rows[0]));
+            text += &table(&HEADS, rows.iter().map(|row| cells(row).into()));
+        }
+        text.push('\n');
+    }
+    text
+}
