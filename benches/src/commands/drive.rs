@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use kvrail::session::Address;
 
-use crate::catalogue::{NamedLayout, readable_layout};
+use crate::catalogue::{NamedLayout, named_layout};
 use crate::cli::common::{Op, ReadOrder, ReportArgs, Transport, chunk, duration, size, warmup};
 use crate::cli::directory::{self, CacheArgs, DirectoryKind, DirectorySetup};
 use crate::cli::file::ConfigArgs;
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "shm")]
     transport: Transport,
     /// The layout of the pages, which must be the producer's.
-    #[arg(long, default_value = "sgl_mla_page_first_direct", value_parser = readable_layout())]
+    #[arg(long, default_value = "sgl_mla_page_first_direct", value_parser = named_layout())]
     layout: NamedLayout,
     /// Rails of each process: 1 to 16, 2 by default. Over verbs: which NIC ports (mlx5_0,mlx5_1:2),
     /// or auto, the default.
