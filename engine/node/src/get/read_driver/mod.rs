@@ -150,6 +150,9 @@ impl<T: ReaderTransport<Provider: AsFd>> ReadDriver<T> {
             self.give_up_late(now);
         }
         if !self.owners.wanting.is_empty() {
+            // Pages of owners that have just been connected go first: their owners would be idle
+            // otherwise, and disconnected before anything was read from them.
+            busy |= self.fill(now);
             self.make_places(now);
         }
         if now >= self.copy_numbers {
