@@ -32,7 +32,18 @@ fn row(args: &[&str]) -> Value {
 
 fn drive(served: &Served, layout: &str, op: &str) {
     let mut args = served.args();
-    args.extend(["--duration", "300ms", "--warmup", "0s", "--rails", "1", "--batch", "2", "--concurrency", "1"]);
+    args.extend([
+        "--duration",
+        "300ms",
+        "--warmup",
+        "0s",
+        "--rails",
+        "1",
+        "--batch",
+        "2",
+        "--concurrency",
+        "1",
+    ]);
     args.extend(["--op", op, "--json", "-"]);
     let row = row(&args);
     assert_eq!(
@@ -74,7 +85,8 @@ fn pages_of_several_regions_go_over_tcp_and_are_found_one_sidedly() {
 #[test]
 fn the_demo_measures_pages_of_several_regions() {
     let layout = "vllm_llama3_8b_lbnhc";
-    let args = ["--layout", layout, "--working-set", "8MiB", "--duration", "20ms", "--rails", "2", "--json", "-"];
+    let args =
+        ["--layout", layout, "--working-set", "8MiB", "--duration", "20ms", "--rails", "2", "--json", "-"];
     let output = run(&args, SOON);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

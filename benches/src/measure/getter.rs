@@ -16,9 +16,9 @@ use crate::measure::clock::sleep_until;
 use crate::measure::directory;
 use crate::measure::keys::PageKeys;
 use crate::measure::node::{Over, Started};
-use crate::measure::{pattern, place};
 use crate::measure::window::{Failed, Recorder, Sample, Span};
 use crate::measure::worker::{share, wanted};
+use crate::measure::{pattern, place};
 use crate::process::protocol::{GetterSetup, Order, Ready, Reply, Verified, receive, send};
 
 /// How long a batch may take.

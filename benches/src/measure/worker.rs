@@ -13,7 +13,9 @@ use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::Time;
 use kvrail::session::{Address, Cause, Refusal};
-use kvrail::{Config, ConnectError, PageLayout, Peer, PeerPool, Reader, ReaderEvent, ReaderTransport, clock, shm, tcp};
+use kvrail::{
+    Config, ConnectError, PageLayout, Peer, PeerPool, Reader, ReaderEvent, ReaderTransport, clock, shm, tcp,
+};
 
 use crate::catalogue::NamedLayout;
 use crate::cli::common::{ReadOrder, Transport, Verify};

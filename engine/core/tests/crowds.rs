@@ -349,7 +349,8 @@ fn a_thousand_producers() {
         while next < CROWD && slots.len() >= PAGES {
             let Some(mut batch) = engine.batch() else { break };
             let (peer, region) = &peers[next];
-            let locations: Vec<_> = (0..PAGES).map(|page| memories[next].location((next + page) % SLOTS)).collect();
+            let locations: Vec<_> =
+                (0..PAGES).map(|page| memories[next].location((next + page) % SLOTS)).collect();
             for &location in &locations {
                 batch.read(region.page(location).unwrap(), slots.pop().unwrap()).unwrap();
             }

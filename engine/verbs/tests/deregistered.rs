@@ -17,9 +17,9 @@ use kvrail::layouts::catalogue::Opaque;
 use kvrail::session::PoolId;
 use kvrail::verbs::{self, VerbsPublish};
 use kvrail::{
-    Backing, Config, Export, ExportedMemory, Exporter, ForeignMemory, ForeignPool, ForeignRegion,
-    PageLayout, Peer, Publisher, PublisherConfig, PublisherTransport, Reader, ReaderTransport,
-    TransportError, clock, memory,
+    Backing, Config, Export, ExportedMemory, Exporter, ForeignMemory, ForeignPool, ForeignRegion, PageLayout,
+    Peer, Publisher, PublisherConfig, PublisherTransport, Reader, ReaderTransport, TransportError, clock,
+    memory,
 };
 use kvrail_core::id::{LaneId, WrId};
 use lane::{Bench, Devices, HANGS, SOURCE, key, said};
@@ -109,7 +109,10 @@ fn a_success_with_missing_bytes_is_the_last_one_of_its_qp() {
         let order: Vec<u32> = done.iter().map(|wc| wc.wr_id().seq()).collect();
         assert!(order.iter().copied().eq(0..READS), "{done:?}");
         let good = done.iter().take_while(|wc| wc.status().is_success()).count();
-        assert!(done[good..].iter().all(|wc| !wc.status().is_success()), "a success behind a failure: {done:?}");
+        assert!(
+            done[good..].iter().all(|wc| !wc.status().is_success()),
+            "a success behind a failure: {done:?}"
+        );
         let missing = |at: usize| {
             let read = &bench.to[at * BYTES as usize..][..BYTES as usize];
             read.iter().filter(|&&byte| byte != SOURCE).count()
@@ -172,7 +175,8 @@ impl Drop for Held {
 
 /// Releases the registration, and takes this one instead.
 fn revoke(registration: &Registration, instead: Option<Box<dyn Send + Sync>>) {
-    let before = std::mem::replace(&mut *registration.lock().unwrap_or_else(PoisonError::into_inner), instead);
+    let before =
+        std::mem::replace(&mut *registration.lock().unwrap_or_else(PoisonError::into_inner), instead);
     drop(before);
 }
 

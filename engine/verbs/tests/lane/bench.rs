@@ -67,7 +67,20 @@ impl Bench {
         let (dialer, acceptor) = (QpDialer::new(verbs.ports()), QpAcceptor::new(ports).unwrap());
         let (lane, accepted) = connected(&mut verbs, Self::ID, &dialer, &acceptor);
         let (rkey, far) = (region.keys()[0], vec![accepted]);
-        Self { verbs, lane, id: Self::ID, far, dialer, acceptor, source: Some(region), from, to, lkey, rkey, bytes }
+        Self {
+            verbs,
+            lane,
+            id: Self::ID,
+            far,
+            dialer,
+            acceptor,
+            source: Some(region),
+            from,
+            to,
+            lkey,
+            rkey,
+            bytes,
+        }
     }
 
     /// Another lane of the rail.
