@@ -11,7 +11,7 @@ use kvrail::layouts::catalogue::{
     VllmMlaBf16, VllmNvfp4DsMla, VllmNvfp4Gqa, VllmV4Index, VllmV4IndexMxfp4, VllmV4Window, VllmV41,
     VllmV41Fp4,
 };
-use kvrail::layouts::{Geometry, KvLayout};
+use kvrail::layouts::{AxisKind, Geometry, KvLayout};
 
 /// A layout that ships with kvrail.
 #[derive(Clone, Copy, Debug)]
@@ -20,12 +20,11 @@ pub(crate) struct Shipped {
     pub(crate) name: &'static str,
     /// Where its bytes are.
     pub(crate) geometry: &'static Geometry,
-    /// The layout as `serve` and `drive` take it. `None` where a page has several regions: these
-    /// commands read a page as one range of bytes.
-    page: Option<PageLayout>,
+    /// The layout as `serve` and `drive` take it.
+    page: PageLayout,
 }
 
-/// A layout whose pages can be read as one range of bytes, and its name.
+/// A layout, and its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NamedLayout {
     /// Its name on the command line and in reports.
@@ -36,44 +35,44 @@ pub(crate) struct NamedLayout {
 
 /// Every layout, real pages first.
 pub(crate) const SHIPPED: &[Shipped] = &[
-    readable::<SglMlaPageFirst>(SglMlaPageFirst::NAME),
-    readable::<SglMlaPageFirstDirect>(SglMlaPageFirstDirect::NAME),
-    several_regions::<SglMlaLayerFirst>(),
-    several_regions::<SglMlaPageFirstKvSplit>(),
-    several_regions::<SglMlaFp4LayerFirst>(),
-    readable::<SglV32Fp8PageFirst>(SglV32Fp8PageFirst::NAME),
-    readable::<SglV32Indexer>(SglV32Indexer::NAME),
-    several_regions::<SglLlama3_8bPageFirst>(),
-    several_regions::<SglLlama3_8bPageFirstDirect>(),
-    several_regions::<SglLlama3_70bTp8PageHead>(),
-    readable::<SglLlama3_8bPageUnified>(SglLlama3_8bPageUnified::NAME),
-    readable::<VllmFp8DsMla>(VllmFp8DsMla::NAME),
-    readable::<VllmMlaBf16>(VllmMlaBf16::NAME),
-    readable::<VllmNvfp4DsMla>(VllmNvfp4DsMla::NAME),
-    several_regions::<VllmLlama3_8bLbnhc>(),
-    several_regions::<VllmLlama3_8bLbhnc>(),
-    readable::<VllmLlama3_8bBlhnc>(VllmLlama3_8bBlhnc::NAME),
-    readable::<VllmFp8TokenHead>(VllmFp8TokenHead::NAME),
-    readable::<VllmInt8TokenHead>(VllmInt8TokenHead::NAME),
-    readable::<VllmNvfp4Gqa>(VllmNvfp4Gqa::NAME),
-    readable::<V4C4>(V4C4::NAME),
-    readable::<V4C128>(V4C128::NAME),
-    readable::<VllmV4Index>(VllmV4Index::NAME),
-    readable::<VllmV4IndexMxfp4>(VllmV4IndexMxfp4::NAME),
-    readable::<SglV4Index>(SglV4Index::NAME),
-    readable::<SglV4IndexMxfp4>(SglV4IndexMxfp4::NAME),
-    readable::<VllmV4Window>(VllmV4Window::NAME),
-    readable::<SglV4Window>(SglV4Window::NAME),
-    readable::<VllmV41>(VllmV41::NAME),
-    readable::<SglV41>(SglV41::NAME),
-    readable::<VllmV41Fp4>(VllmV41Fp4::NAME),
-    readable::<SglV41Fp4>(SglV41Fp4::NAME),
-    readable::<LmcLlama3_8b>(LmcLlama3_8b::NAME),
-    readable::<LmcMla>(LmcMla::NAME),
-    readable::<TrtllmLlama3_8b>(TrtllmLlama3_8b::NAME),
-    readable::<Opaque<{ 4 << 10 }>>("opaque-4k"),
-    readable::<Opaque<{ 128 << 10 }>>("opaque-128k"),
-    readable::<Opaque<{ 1 << 20 }>>("opaque-1m"),
+    shipped::<SglMlaPageFirst>(SglMlaPageFirst::NAME),
+    shipped::<SglMlaPageFirstDirect>(SglMlaPageFirstDirect::NAME),
+    shipped::<SglMlaLayerFirst>(SglMlaLayerFirst::NAME),
+    shipped::<SglMlaPageFirstKvSplit>(SglMlaPageFirstKvSplit::NAME),
+    shipped::<SglMlaFp4LayerFirst>(SglMlaFp4LayerFirst::NAME),
+    shipped::<SglV32Fp8PageFirst>(SglV32Fp8PageFirst::NAME),
+    shipped::<SglV32Indexer>(SglV32Indexer::NAME),
+    shipped::<SglLlama3_8bPageFirst>(SglLlama3_8bPageFirst::NAME),
+    shipped::<SglLlama3_8bPageFirstDirect>(SglLlama3_8bPageFirstDirect::NAME),
+    at_rank::<SglLlama3_70bTp8PageHead>(AxisKind::Head, 0),
+    shipped::<SglLlama3_8bPageUnified>(SglLlama3_8bPageUnified::NAME),
+    shipped::<VllmFp8DsMla>(VllmFp8DsMla::NAME),
+    shipped::<VllmMlaBf16>(VllmMlaBf16::NAME),
+    shipped::<VllmNvfp4DsMla>(VllmNvfp4DsMla::NAME),
+    shipped::<VllmLlama3_8bLbnhc>(VllmLlama3_8bLbnhc::NAME),
+    shipped::<VllmLlama3_8bLbhnc>(VllmLlama3_8bLbhnc::NAME),
+    shipped::<VllmLlama3_8bBlhnc>(VllmLlama3_8bBlhnc::NAME),
+    shipped::<VllmFp8TokenHead>(VllmFp8TokenHead::NAME),
+    shipped::<VllmInt8TokenHead>(VllmInt8TokenHead::NAME),
+    shipped::<VllmNvfp4Gqa>(VllmNvfp4Gqa::NAME),
+    shipped::<V4C4>(V4C4::NAME),
+    shipped::<V4C128>(V4C128::NAME),
+    shipped::<VllmV4Index>(VllmV4Index::NAME),
+    shipped::<VllmV4IndexMxfp4>(VllmV4IndexMxfp4::NAME),
+    shipped::<SglV4Index>(SglV4Index::NAME),
+    shipped::<SglV4IndexMxfp4>(SglV4IndexMxfp4::NAME),
+    shipped::<VllmV4Window>(VllmV4Window::NAME),
+    shipped::<SglV4Window>(SglV4Window::NAME),
+    shipped::<VllmV41>(VllmV41::NAME),
+    shipped::<SglV41>(SglV41::NAME),
+    shipped::<VllmV41Fp4>(VllmV41Fp4::NAME),
+    shipped::<SglV41Fp4>(SglV41Fp4::NAME),
+    shipped::<LmcLlama3_8b>(LmcLlama3_8b::NAME),
+    shipped::<LmcMla>(LmcMla::NAME),
+    shipped::<TrtllmLlama3_8b>(TrtllmLlama3_8b::NAME),
+    shipped::<Opaque<{ 4 << 10 }>>("opaque-4k"),
+    shipped::<Opaque<{ 128 << 10 }>>("opaque-128k"),
+    shipped::<Opaque<{ 1 << 20 }>>("opaque-1m"),
 ];
 
 /// The layouts of the demo: a large real page (4.5 MB) and a small one (42 KB).
@@ -90,18 +89,20 @@ pub(crate) const OF_THE_LADDER: [NamedLayout; 4] = [
     NamedLayout { name: "opaque-1m", layout: PageLayout::of::<Opaque<{ 1 << 20 }>>() },
 ];
 
-const fn readable<L: KvLayout>(name: &'static str) -> Shipped {
-    Shipped { name, geometry: L::GEOMETRY, page: Some(PageLayout::of::<L>()) }
+const fn shipped<L: KvLayout>(name: &'static str) -> Shipped {
+    Shipped { name, geometry: L::GEOMETRY, page: PageLayout::of::<L>() }
 }
 
-const fn several_regions<L: KvLayout>() -> Shipped {
-    Shipped { name: L::NAME, geometry: L::GEOMETRY, page: None }
+/// A layout that leaves its rank to run time, at this one. It is listed as it was declared.
+const fn at_rank<L: KvLayout>(axis: AxisKind, rank: u32) -> Shipped {
+    let Ok(page) = PageLayout::at_rank::<L>(axis, rank) else { panic!("the layout has no such rank") };
+    Shipped { name: L::NAME, geometry: L::GEOMETRY, page }
 }
 
 impl NamedLayout {
-    /// All layouts that `serve` and `drive` take.
+    /// All layouts, as `serve` and `drive` take them.
     fn all() -> impl Iterator<Item = Self> {
-        SHIPPED.iter().filter_map(|&Shipped { name, page, .. }| Some(Self { name, layout: page? }))
+        SHIPPED.iter().map(|&Shipped { name, page, .. }| Self { name, layout: page })
     }
 
     /// The layout called `name`.
@@ -121,13 +122,13 @@ impl NamedLayout {
     }
 }
 
-/// Parses the name of a layout that `serve` and `drive` take. The error lists all of them.
-pub(crate) fn readable_layout() -> impl TypedValueParser<Value = NamedLayout> {
+/// Parses the name of a layout, for commands that move pages. The error lists all of them.
+pub(crate) fn named_layout() -> impl TypedValueParser<Value = NamedLayout> {
     PossibleValuesParser::new(NamedLayout::all().map(|named| named.name))
         .try_map(|name| NamedLayout::find(&name).ok_or("no such layout"))
 }
 
-/// Parses the name of any layout. The error lists all of them.
+/// Parses the name of a layout, for commands that describe it. The error lists all of them.
 pub(crate) fn any_layout() -> impl TypedValueParser<Value = Shipped> {
     PossibleValuesParser::new(SHIPPED.iter().map(|shipped| shipped.name))
         .try_map(|name| SHIPPED.iter().copied().find(|shipped| shipped.name == name).ok_or("no such layout"))
@@ -157,8 +158,8 @@ mod tests {
     fn every_name_finds_its_own_layout() {
         for &Shipped { name, geometry, page } in SHIPPED {
             let found = NamedLayout::find(name);
-            assert_eq!(found.map(|named| named.layout), page, "{name}");
-            assert_eq!(geometry.regions() == 1, page.is_some(), "{name}");
+            assert_eq!(found.map(|named| named.layout), Some(page), "{name}");
+            assert_eq!(u64::from(page.page_bytes()), geometry.page_bytes(), "{name}");
         }
         for named in OF_THE_LADDER {
             assert_eq!(NamedLayout::find(named.name), Some(named));

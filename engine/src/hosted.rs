@@ -11,7 +11,7 @@ pub use crate::reader::config::{Config, MakeLanes, StartError};
 pub use crate::reader::device::DeviceError;
 pub use crate::reader::handover::{TakeRequestError, Taking};
 pub use crate::reader::peer::{BlockError, ConnectError, Connecting, Peer, PeerPool, ReaderEvent};
-pub use crate::reader::state::{MAX_BATCH, MAX_BATCHES, MAX_PEERS};
+pub use crate::reader::state::{MANY_PEERS, MAX_BATCH, MAX_BATCHES, MAX_PEERS};
 pub use crate::reader::storage::{Storage, StorageTaken, TakenStorage};
 pub use crate::reader::table::{MAX_LISTED, TableError};
 pub use crate::reader::{Reader, Submitter};

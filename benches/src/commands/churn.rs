@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kvrail::session::Address;
 
-use crate::catalogue::{NamedLayout, readable_layout};
+use crate::catalogue::{NamedLayout, named_layout};
 use crate::cli::common::{Transport, chunk, duration};
 use crate::cli::directory::{CacheArgs, DirectoryKind, DirectorySetup};
 use crate::cli::key::Key;
@@ -64,7 +64,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "4000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pace: u32,
     /// The layout of the pages.
-    #[arg(long, default_value = "vllm_fp8_ds_mla", value_parser = readable_layout())]
+    #[arg(long, default_value = "vllm_fp8_ds_mla", value_parser = named_layout())]
     layout: NamedLayout,
     /// Pages travel in pieces of this size: a power of two, at least 4KiB. By default what suits
     /// the transport, and 8KiB for every second reader.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::catalogue::{NamedLayout, OF_THE_DEMO, readable_layout};
+use crate::catalogue::{NamedLayout, OF_THE_DEMO, named_layout};
 use crate::cli::common::{ReportArgs, Transport, duration, size};
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::machine::environment::Environment;
@@ -23,7 +23,7 @@ use crate::process::stop;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The layouts to measure; by default a large real page (4.5 MB) and a small one (42 KB).
-    #[arg(long = "layout", value_parser = readable_layout())]
+    #[arg(long = "layout", value_parser = named_layout())]
     layouts: Vec<NamedLayout>,
     /// How many rails, or processes, the rows n-rails and n-processes have: 2 to 16. By default as
     /// many as there are cores, from 2 to 8.

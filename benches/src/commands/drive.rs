@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use kvrail::session::Address;
 
-use crate::catalogue::{NamedLayout, readable_layout};
+use crate::catalogue::{NamedLayout, named_layout};
 use crate::cli::common::{Op, ReadOrder, ReportArgs, Transport, chunk, duration, size, warmup};
 use crate::cli::directory::{self, CacheArgs, DirectoryKind, DirectorySetup};
 use crate::cli::file::ConfigArgs;
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     transport: Transport,
     /// The layout of the pages, which must be the producer's. With --local a list with commas.
     #[arg(long, default_value = "sgl_mla_page_first_direct", value_delimiter = ',',
-        value_parser = readable_layout())]
+        value_parser = named_layout())]
     layout: Vec<NamedLayout>,
     /// Publish the pages here, by a process of this command's own for each layout, instead of
     /// --connect.

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use kvrail::session::Address;
 
-use crate::catalogue::{NamedLayout, OF_THE_LADDER, readable_layout};
+use crate::catalogue::{NamedLayout, OF_THE_LADDER, named_layout};
 use crate::cli::common::{Op, ReportArgs, Transport, chunk, duration, size};
 use crate::cli::key::KeyArgs;
 use crate::cli::rails::{Rails, VerbsArgs};
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     key: KeyArgs,
     /// The layouts to measure, with commas between them; by default a large real page (4.5 MB), a
     /// small one (42 KB), and opaque-128k and opaque-1m, which are synthetic.
-    #[arg(long = "layout", value_delimiter = ',', value_parser = readable_layout())]
+    #[arg(long = "layout", value_delimiter = ',', value_parser = named_layout())]
     layouts: Vec<NamedLayout>,
     /// The transport that moves the bytes.
     #[arg(long, value_enum, default_value = "shm")]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use kvrail::session::Address;
 
-use crate::catalogue::{NamedLayout, readable_layout};
+use crate::catalogue::{NamedLayout, named_layout};
 use crate::cli::common::{Transport, size};
 use crate::cli::directory::{self, DirectoryKind, DirectorySetup};
 use crate::cli::file::ConfigArgs;
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "shm")]
     transport: Transport,
     /// The layout of the published pages.
-    #[arg(long, default_value = "sgl_mla_page_first_direct", value_parser = readable_layout())]
+    #[arg(long, default_value = "sgl_mla_page_first_direct", value_parser = named_layout())]
     layout: NamedLayout,
     /// Bytes of published pages.
     #[arg(long, default_value = "512MiB", value_parser = size)]

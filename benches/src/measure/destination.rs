@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use anyhow::Context as _;
 use kvrail::core::memory::Slot;
-use kvrail::{Reader, ReaderTransport, memory};
+use kvrail::{PageLayout, Reader, ReaderTransport, memory};
 
 use crate::measure::pattern;
 
@@ -64,11 +64,20 @@ impl Destination {
         )
     }
 
-    /// Overwrites a slot, so that the bytes that are compared later must have arrived since.
-    pub(crate) fn wipe(&self, slot: &mut Slot) -> anyhow::Result<()> {
+    /// Overwrites a slot of `reader`, so that the bytes that are compared later must have arrived
+    /// since.
+    pub(crate) fn wipe<N: ReaderTransport>(
+        &self,
+        reader: &Reader<N>,
+        layout: &PageLayout,
+        slot: &mut Slot,
+    ) -> anyhow::Result<()> {
         match self {
             Self::Host => {
-                slot.bytes_mut().context("a slot of the host's memory has no bytes")?.fill(pattern::WIPED)
+                for region in 0..layout.regions() {
+                    let bytes = reader.slot_bytes_mut(slot, region);
+                    bytes.context("a slot of the host's memory has no bytes")?.fill(pattern::WIPED);
+                }
             }
             #[cfg(feature = "cuda")]
             Self::Gpu { memory, page } => {
@@ -78,14 +87,24 @@ impl Destination {
         Ok(())
     }
 
-    /// The bytes of a slot; `None` if they cannot be read.
-    pub(crate) fn bytes<'a>(&'a mut self, slot: &'a Slot) -> Option<&'a [u8]> {
+    /// Whether the page of `key` is in a slot of `reader`, to the last byte.
+    pub(crate) fn has<N: ReaderTransport>(
+        &mut self,
+        reader: &Reader<N>,
+        layout: &PageLayout,
+        slot: &Slot,
+        key: u128,
+    ) -> bool {
         match self {
-            Self::Host => slot.bytes(),
+            Self::Host => {
+                let regions = 0..layout.regions() as usize;
+                let parts = regions.map(|region| reader.slot_bytes(slot, region as u32));
+                pattern::check_parts(parts, key).is_some_and(|checked| checked.is_ok())
+            }
             #[cfg(feature = "cuda")]
             Self::Gpu { memory, page } => {
-                memory.copy_to_host(slot.address(), page).ok()?;
-                Some(page)
+                let copied = memory.copy_to_host(slot.address(), page);
+                copied.is_ok() && pattern::check(page, key).is_ok()
             }
         }
     }

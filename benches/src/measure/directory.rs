@@ -10,11 +10,14 @@ use kvrail::{NodeName, PageLayout, PeerKey};
 use kvrail_node::directory::embedded::{
     DIRECTORY_SERVICE, EmbeddedConfig, EmbeddedDirectory, EmbeddedShard, ShardConfig,
 };
+use kvrail_node::directory::one_sided::{OneSidedConfig, OneSidedSource};
 use kvrail_node::{Directory, DirectoryError, Found, Owner, Record, Renewed};
 
 use crate::cli::directory::DirectorySetup;
 use crate::measure::node::Over;
-use crate::measure::one_sided::OneSided;
+
+/// How often a table is read one-sidedly, at most.
+const REFRESH: Duration = Duration::from_millis(1);
 
 /// The directory that a reader asks.
 pub(crate) fn of_reader(
@@ -26,7 +29,10 @@ pub(crate) fn of_reader(
 ) -> anyhow::Result<Arc<dyn Directory>> {
     match setup {
         DirectorySetup::OneSided(producer) => {
-            Ok(Arc::new(OneSided::start(&producer.parse()?, key, node, layout, over)?))
+            let source = OneSidedSource::new(vec![producer.parse()?], key.clone(), node, vec![layout]);
+            // Tables change all the time where pages are overwritten, so they are read often.
+            let caps = OneSidedConfig { refresh: REFRESH, ..OneSidedConfig::default() };
+            Ok(Arc::new(over.read_tables(source.caps(caps))?))
         }
         DirectorySetup::Embedded(candidates) => embedded(candidates, key, node),
         DirectorySetup::Redis { url, prefix } => redis(url, prefix),

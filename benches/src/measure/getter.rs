@@ -16,10 +16,10 @@ use crate::measure::clock::sleep_until;
 use crate::measure::directory;
 use crate::measure::keys::PageKeys;
 use crate::measure::node::{Over, Started};
-use crate::measure::pattern;
 use crate::measure::schedule::Schedule;
 use crate::measure::window::{Count, Failed, Recorder, Sample, Span};
 use crate::measure::worker::{resident_bytes, share, wanted};
+use crate::measure::{pattern, place};
 use crate::process::protocol::{GetterSetup, Order, Ready, Reply, Verified, receive, send};
 
 /// How long a batch may take.
@@ -252,7 +252,7 @@ impl Getter<'_> {
                 let mut to =
                     caller.destinations.pop_front().context("no place is free, although nothing is got")?;
                 // It may hold the requested page already, from the timed part.
-                to.bytes_mut(0).context("a place of the host's memory has no bytes")?.fill(pattern::WIPED);
+                place::wipe(&mut to)?;
                 caller.batch.read(key, to);
             }
             self.node.get(&mut caller.batch, Instant::now() + PATIENCE);
@@ -262,8 +262,8 @@ impl Getter<'_> {
                     verified.missing += 1;
                 } else {
                     verified.compared += 1;
-                    let good = |bytes| pattern::check(bytes, keys[page.index].0.0).is_ok();
-                    verified.wrong += u64::from(!to.bytes(0).is_some_and(good));
+                    let checked = place::check(&to, keys[page.index])?;
+                    verified.wrong += u64::from(checked.is_err());
                 }
                 caller.destinations.push_back(to);
             }

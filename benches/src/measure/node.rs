@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::thread::JoinHandle;
 
 use anyhow::bail;
 use kvrail::core::config::EngineConfig;
 use kvrail::core::id::MAX_RAILS;
 use kvrail::{Config, PublisherTransport, Reader, ReaderTransport, TransportError, shm, tcp};
+use kvrail_node::directory::one_sided::{OneSidedDirectory, OneSidedSource};
 use kvrail_node::{Node, NodeConfig};
 
 use crate::cli::common::Transport;
@@ -24,15 +24,6 @@ pub(crate) struct Started {
     pub(crate) rails: Vec<String>,
     /// The chunk of its engines.
     pub(crate) chunk_bytes: u32,
-}
-
-/// What a thread with rails of its own does.
-pub(crate) trait ReadingThread {
-    /// Starts the thread over `rails`.
-    fn start<T>(self, rails: T) -> anyhow::Result<JoinHandle<()>>
-    where
-        T: ReaderTransport + 'static,
-        Reader<T>: Send;
 }
 
 /// The rails of a node.
@@ -78,18 +69,19 @@ impl Over<'_> {
         }
     }
 
-    /// Starts `job` over rails of its own.
-    pub(crate) fn with_rails(&self, job: impl ReadingThread) -> anyhow::Result<JoinHandle<()>> {
-        match self.transport {
-            Transport::Shm => job.start(shm::rails(1)?),
-            Transport::Tcp => job.start(tcp::rails(1)?),
+    /// Reads the tables of `source` over rails of its own.
+    pub(crate) fn read_tables(&self, source: OneSidedSource) -> anyhow::Result<OneSidedDirectory> {
+        Ok(match self.transport {
+            Transport::Shm => OneSidedDirectory::start(source, shm::rails(1)?)?,
+            Transport::Tcp => OneSidedDirectory::start(source, tcp::rails(1)?)?,
             #[cfg(feature = "verbs")]
             Transport::Verbs => {
-                job.start(kvrail::verbs::rails_with(self.read.ports()?, self.verbs.config()?)?)
+                let rails = kvrail::verbs::rails_with(self.read.ports()?, self.verbs.config()?)?;
+                OneSidedDirectory::start(source, rails)?
             }
             #[cfg(not(feature = "verbs"))]
-            Transport::Verbs => crate::cli::rails::not_built(),
-        }
+            Transport::Verbs => return crate::cli::rails::not_built(),
+        })
     }
 
     /// Starts a node whose first reader has the rails `first`.

@@ -77,6 +77,19 @@ pub(crate) fn check(page: &[u8], key: u128) -> Result<u64, Wrong> {
     if of == key { Ok(version) } else { Err(Wrong::OtherKey) }
 }
 
+/// As [`check`], of a page whose bytes lie in several places, in this order. `None`: one of them
+/// cannot be read.
+pub(crate) fn check_parts<'a>(
+    mut parts: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+    key: u128,
+) -> Option<Result<u64, Wrong>> {
+    if parts.len() == 1 {
+        return parts.next()?.map(|page| check(page, key));
+    }
+    let page: Vec<&[u8]> = parts.collect::<Option<_>>()?;
+    Some(check(&page.concat(), key))
+}
+
 /// Shuffles `all` (Fisher and Yates). The order depends on their number only.
 pub(crate) fn shuffle<T>(all: &mut [T]) {
     for last in (1..all.len()).rev() {
@@ -131,6 +144,18 @@ mod tests {
             part[..arrived].copy_from_slice(&good[..arrived]);
             assert!(check(&part, KEY).is_err(), "{arrived} bytes of it");
         }
+    }
+
+    #[test]
+    fn a_page_in_several_places_passes_in_their_order_alone() {
+        let page = page(4099, KEY, 7);
+        let (k, v) = page.split_at(2051);
+        let check = |parts: &[Option<&[u8]>]| check_parts(parts.iter().copied(), KEY);
+        assert_eq!(check(&[Some(&page)]), Some(Ok(7)));
+        assert_eq!(check(&[Some(k), Some(v)]), Some(Ok(7)));
+        assert_eq!(check(&[Some(v), Some(k)]), Some(Err(Wrong::Mixture)));
+        assert_eq!(check(&[Some(k), Some(k)]), Some(Err(Wrong::Mixture)));
+        assert_eq!((check(&[Some(k), None]), check(&[None])), (None, None));
     }
 
     #[test]

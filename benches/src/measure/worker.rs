@@ -13,7 +13,9 @@ use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::Time;
 use kvrail::session::{Address, Cause, Refusal};
-use kvrail::{Config, ConnectError, Peer, Reader, ReaderEvent, ReaderTransport, clock, shm, tcp};
+use kvrail::{
+    Config, ConnectError, PageLayout, Peer, PeerPool, Reader, ReaderEvent, ReaderTransport, clock, shm, tcp,
+};
 
 use crate::catalogue::NamedLayout;
 use crate::cli::common::{ReadOrder, Transport, Verify};
@@ -61,6 +63,7 @@ struct Worker<N: ReaderTransport> {
     reader: Reader<N>,
     /// The transport's name in reports.
     label: String,
+    layout: PageLayout,
     /// The rails' names in reports.
     names: Vec<String>,
     /// While it is there the connection is.
@@ -116,15 +119,16 @@ impl<N: ReaderTransport> Worker<N> {
         let mut reader = Reader::start(named.layout, rails, config)?;
         names.truncate(reader.rails());
         let peer = reader.connect(&address, &setup.key.peer_key()?).map_err(with_hint)?;
-        let locations = published(&mut reader, &peer)?;
+        let pool = peer.pool_of(&named.layout)?;
+        let locations = published(&mut reader, &peer, pool)?;
         let wanted = wanted(locations.len(), setup, named.layout.page_bytes());
         let mut locations = locations[share(wanted, setup)].to_vec();
         if setup.order == ReadOrder::Shuffled {
             pattern::shuffle(&mut locations);
         }
         let page = |&at: &Location| match setup.validate {
-            true => peer.page(at),
-            false => peer.regions()[0].unvalidated(at.slot),
+            true => pool.page(at),
+            false => pool.unvalidated(at.slot),
         };
         let pages: Vec<_> = locations.iter().map(page).collect::<Result<_, _>>()?;
         let batch = usize::from(setup.batch).min(pages.len());
@@ -143,6 +147,7 @@ impl<N: ReaderTransport> Worker<N> {
         Ok(Some(Self {
             reader,
             label,
+            layout: named.layout,
             names,
             _peer: peer,
             address,
@@ -267,7 +272,7 @@ impl<N: ReaderTransport> Worker<N> {
         let at = clock::now().0;
         while let Some(mut done) = self.reader.next_done() {
             any = true;
-            let sample = take_pages(&mut done, at, &mut self.slots, &mut self.destination, purpose);
+            let sample = self.take_pages(&mut done, at, purpose);
             self.arrived += u64::from(sample.pages);
             if sample.failed.peer_gone > 0 {
                 self.check_peer()?;
@@ -277,6 +282,35 @@ impl<N: ReaderTransport> Worker<N> {
             }
         }
         Ok(any)
+    }
+
+    /// Sums up what happened to the pages of a batch, compares them if that is the purpose, and takes
+    /// their slots back.
+    fn take_pages(&mut self, done: &mut Done<'static>, at: u64, purpose: &mut Purpose<'_>) -> Sample {
+        let took = at.saturating_sub(done.tag());
+        let mut sample = Sample { at, took, pages: 0, failed: Failed::default() };
+        for page in done.pages() {
+            match page.result {
+                Ok(()) => sample.pages += 1,
+                Err(PageError::Miss(_)) => sample.failed.miss += 1,
+                Err(PageError::Deadline { .. } | PageError::NoLane { .. }) => sample.failed.deadline += 1,
+                Err(PageError::PeerGone) => sample.failed.peer_gone += 1,
+                // `Fault`, `SetAside`, and what later versions add.
+                Err(_) => sample.failed.fault += 1,
+            }
+            if let Purpose::Compare(locations, verified) = purpose {
+                if page.result.is_err() {
+                    verified.missing += 1;
+                } else {
+                    verified.compared += 1;
+                    let key = locations[page.index].expected.tag.0;
+                    let good = self.destination.has(&self.reader, &self.layout, &page.slot, key);
+                    verified.wrong += u64::from(!good);
+                }
+            }
+            self.slots.push_back(page.slot);
+        }
+        sample
     }
 
     /// Waits until nothing is in flight.
@@ -326,7 +360,7 @@ impl<N: ReaderTransport> Worker<N> {
                     self.slots.pop_front().context("no slot is free, although nothing is in flight")?;
                 // Destinations take turns as sources do, so this slot may hold the requested page
                 // already, from the timed part.
-                self.destination.wipe(&mut slot)?;
+                self.destination.wipe(&self.reader, &self.layout, &mut slot)?;
                 batch.read(self.pages[n], slot).map_err(|(error, _)| error)?;
             }
             if let Err(rejected) = self.reader.submit(batch, clock::within(BATCH_PATIENCE)) {
@@ -337,41 +371,6 @@ impl<N: ReaderTransport> Worker<N> {
         }
         Ok(verified)
     }
-}
-
-/// Sums up what happened to the pages of a batch, compares them if that is the purpose, and takes
-/// their slots back.
-fn take_pages(
-    done: &mut Done<'static>,
-    at: u64,
-    slots: &mut VecDeque<Slot>,
-    destination: &mut Destination,
-    purpose: &mut Purpose<'_>,
-) -> Sample {
-    let took = at.saturating_sub(done.tag());
-    let mut sample = Sample { at, took, pages: 0, failed: Failed::default() };
-    for page in done.pages() {
-        match page.result {
-            Ok(()) => sample.pages += 1,
-            Err(PageError::Miss(_)) => sample.failed.miss += 1,
-            Err(PageError::Deadline { .. } | PageError::NoLane { .. }) => sample.failed.deadline += 1,
-            Err(PageError::PeerGone) => sample.failed.peer_gone += 1,
-            // `Fault`, `SetAside`, and what later versions add.
-            Err(_) => sample.failed.fault += 1,
-        }
-        if let Purpose::Compare(locations, verified) = purpose {
-            if page.result.is_err() {
-                verified.missing += 1;
-            } else {
-                verified.compared += 1;
-                let key = locations[page.index].expected.tag.0;
-                let good = destination.bytes(&page.slot).is_some_and(|b| pattern::check(b, key).is_ok());
-                verified.wrong += u64::from(!good);
-            }
-        }
-        slots.push_back(page.slot);
-    }
-    sample
 }
 
 /// The memory of this process that is present, in bytes; 0 where the system does not say.
@@ -399,14 +398,25 @@ fn with_hint(error: ConnectError) -> anyhow::Error {
     anyhow!("{error}; {hint}")
 }
 
-/// The locations of all pages of the producer, once it has published every slot.
-fn published<N: ReaderTransport>(reader: &mut Reader<N>, peer: &Peer) -> anyhow::Result<Vec<Location>> {
+/// The locations of all pages of `pool`, the only one that the peer was asked for, once every slot
+/// has been published.
+fn published<N: ReaderTransport>(
+    reader: &mut Reader<N>,
+    peer: &Peer,
+    pool: &PeerPool,
+) -> anyhow::Result<Vec<Location>> {
     let until = clock::within(FILL_PATIENCE);
-    let slots = peer.regions()[0].slots();
+    let slots = pool.slots();
     loop {
-        let locations =
-            reader.published(peer, 0, until).context("cannot read the producer's publication table")?;
-        if locations.len() == slots as usize {
+        // A pool may come in pieces, and its slots are numbered through all of them.
+        let (mut locations, mut first) = (Vec::new(), 0);
+        for (piece, region) in pool.regions().iter().enumerate() {
+            let some = reader.published(peer, piece, until);
+            let some = some.context("cannot read the producer's publication table")?;
+            locations.extend(some.into_iter().map(|at| Location { slot: first + at.slot, ..at }));
+            first += region.slots();
+        }
+        if locations.len() as u64 == slots {
             return Ok(locations);
         }
         if clock::now() >= until {

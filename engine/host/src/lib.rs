@@ -9,6 +9,7 @@
 //! | [`wake`] | how a thread that sleeps in poll(2) is woken |
 //! | [`accept`] | the loop that accepts connections |
 //! | [`listener`] | a TCP listener that no child of a fork inherits |
+//! | [`pieces`] | memory that is registered piece by piece, several at a time |
 //! | [`handshakes`] | a bound on connections that have not authenticated yet |
 //! | [`reactor`] | one thread that serves many TCP connections |
 //! | [`workers`] | a bounded number of threads for jobs that may block |
@@ -45,6 +46,8 @@ mod mapping;
 pub mod memory;
 #[cfg(not(loom))]
 pub mod numa;
+#[cfg(not(loom))]
+pub mod pieces;
 #[cfg(not(loom))]
 pub mod reactor;
 pub mod ring;

@@ -28,6 +28,7 @@ fn the_sample_is_a_configuration_with_every_key() {
     assert_eq!(file.psk_file, Path::new("/etc/kvrail/psk"));
     assert_eq!(file.tag_secret_file, Path::new("/etc/kvrail/tag-secret"));
     assert_eq!((file.transport, file.rails, file.readers), (NodeTransport::Tcp, vec![], 2));
+    assert_eq!(file.peers, Some(512));
     assert_eq!(file.layouts, [PageLayout::of::<VllmMlaBf16>()]);
     let [pool] = &file.pools[..] else { panic!("{:?}", file.pools) };
     assert_eq!(pool.page, PageLayout::of::<SglMlaPageFirst>(), "the layout that a program names");
@@ -46,7 +47,7 @@ fn the_least_that_a_file_says_is_a_name_and_two_secrets() {
     let file = parse(LEAST).unwrap();
     assert_eq!(file.psk_file, Path::new("/etc/kvrail/psk"), "below the file's folder");
     assert_eq!((file.listen, file.metrics, file.slow_request), (None, None, None));
-    assert_eq!((file.directory, file.readers), (DirectoryFile::None, 1));
+    assert_eq!((file.directory, file.readers, file.peers), (DirectoryFile::None, 1, None));
     assert!(file.pools.is_empty());
 }
 
@@ -113,6 +114,8 @@ fn values_that_cannot_be_are_refused_with_their_key_and_line() {
         (with("[transport]\nkind = \"tcp\"\nrails = [\"a\",\n\"\"]"), 7, "transport.rails"),
         (with("[transport]\nkind = \"shm\"\nrails = [\"a\"]"), 6, "transport.rails"),
         (with("[transport]\nkind = \"tcp\"\nreaders = 65"), 6, "transport.readers"),
+        (with("[transport]\nkind = \"tcp\"\npeers = 0"), 6, "transport.peers"),
+        (with("[transport]\nkind = \"tcp\"\npeers = 1025"), 6, "transport.peers"),
         (with("[[pool]]\nlayout = \"nothing\"\npages = 1"), 5, "pool.layout"),
         (with("[[pool]]\nlayout = \"sgl_mla_page_first\"\npages = 0"), 6, "pool.pages"),
         (with("[[pool]]\nlayout = \"sgl_mla_page_first\"\nbytes = 1"), 6, "pool.bytes"),

@@ -6,6 +6,8 @@ use kvrail_core::config::EngineConfig;
 use kvrail_layouts::Fingerprint;
 use kvrail_session::{Name, NodeName};
 
+use super::state::MAX_PEERS;
+
 /// The configuration of a reader.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -21,6 +23,10 @@ pub struct Config {
     /// any case. A peer that needs lanes when all are there gets those of the peer that was read
     /// from the longest ago, of those with nothing in flight.
     pub lanes_budget: usize,
+    /// How many peers the reader has places for: 64 by default, and 1,024 if this is more than 64,
+    /// which is the most. One that [`engine!`](crate::engine) declares has as many as its
+    /// `max_peers`, whatever is said here.
+    pub peers: usize,
     /// After how long without a READ the lanes of a peer are given back, with
     /// [`MakeLanes::OnDemand`].
     pub lane_idle: Duration,
@@ -33,7 +39,7 @@ pub struct Config {
 
 impl Default for Config {
     /// The name `reader-<process id>`, one lane per rail, [`MakeLanes::Auto`], as many lanes as
-    /// there is room for, lanes given back after a minute, ten seconds to connect, and the engine's
+    /// there is room for, 64 peers, lanes given back after a minute, ten seconds to connect, and the engine's
     /// configuration that suits the rails.
     fn default() -> Self {
         Self {
@@ -41,6 +47,7 @@ impl Default for Config {
             lanes_per_rail: 1,
             lanes: MakeLanes::Auto,
             lanes_budget: 0,
+            peers: MAX_PEERS,
             lane_idle: Duration::from_mins(1),
             connect: Duration::from_secs(10),
             engine: None,
@@ -84,6 +91,16 @@ pub enum StartError {
         budget: usize,
         /// Lanes of one peer on each rail.
         lanes: usize,
+    },
+    /// [`Config::peers`] is more than a reader can have places for.
+    #[error(
+        "the reader is to have places for {peers} peers, and can have {max}: give fewer, start several readers, or declare one of your own numbers with `engine!`"
+    )]
+    TooManyPeers {
+        /// The configured number.
+        peers: usize,
+        /// The most.
+        max: usize,
     },
     /// There are more rails than the reader was declared for.
     #[error("{rails} rails, and the reader was declared with max_rails: {max}: declare more, or give fewer")]
@@ -149,6 +166,7 @@ impl StartError {
         match self {
             Self::NoLanes => 6000,
             Self::Budget { .. } => 6005,
+            Self::TooManyPeers { .. } => 6006,
             Self::TooManyRails { .. } => 6001,
             Self::NotAsDeclared { .. } => 6002,
             Self::BatchTooLong { .. } => 6003,

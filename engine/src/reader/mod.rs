@@ -64,7 +64,7 @@ use self::config::{Config, StartError};
 use self::outcomes::Outcomes;
 use self::peer::Peer;
 use self::sessions::{DialerMaker, SessionDialer, SessionHandle, Sessions};
-use self::state::{OwnedState, Room, boxed};
+use self::state::{MANY_PEERS, MAX_PEERS, OwnedState, Room, boxed};
 use self::submitters::Submitters;
 use crate::clock;
 use crate::layout::PageLayout;
@@ -154,14 +154,30 @@ impl<T: ReaderTransport> Reader<T> {
     ///
     /// A number of `config` cannot work, or there are too many rails; the error says which.
     pub fn start(layout: PageLayout, rails: T, config: Config) -> Result<Self, StartError> {
-        let owned = NonNull::from(Box::leak(boxed()));
+        match config.peers {
+            0..=MAX_PEERS => Self::start_boxed(layout, rails, config, OwnedState::Few),
+            _ => Self::start_boxed(layout, rails, config, OwnedState::Many),
+        }
+    }
+
+    /// Starts an engine in a state on the heap, which `keep` holds until the reader ends.
+    fn start_boxed<S: Room>(
+        layout: PageLayout,
+        rails: T,
+        config: Config,
+        keep: fn(NonNull<S>) -> OwnedState,
+    ) -> Result<Self, StartError> {
+        if config.peers > MANY_PEERS {
+            return Err(StartError::TooManyPeers { peers: config.peers, max: MANY_PEERS });
+        }
+        let owned = NonNull::from(Box::leak(boxed::<S>()));
         // SAFETY: leaked just now, so this is the only reference. It is given back in `drop` alone,
         // when engine and buffers are gone.
         let state = unsafe { &mut *owned.as_ptr() };
         let engine_config = config.engine.unwrap_or_else(|| rails.engine_config());
         match Self::begin(state, layout, rails, config, engine_config, MAX_RAILS) {
             Ok(mut reader) => {
-                reader.owned_state = Some(OwnedState(owned));
+                reader.owned_state = Some(keep(owned));
                 Ok(reader)
             }
             Err(error) => {
@@ -456,14 +472,12 @@ impl<T: ReaderTransport> Reader<T> {
             // SAFETY: `ended` was None and is set, so this is done once, and nothing uses the
             // engine after.
             unsafe { ManuallyDrop::drop(&mut self.engine) };
-            let state = self.owned_state.take();
-            if let (true, Some(state)) = (free, &state) {
-                // SAFETY: it came out of a box. The engine, which had the one reference to it, is
-                // gone. So is every reference to a buffer: all batches have come back, and there
-                // are no submitters.
-                drop(unsafe { Box::from_raw(state.0.as_ptr()) });
-            } else if state.is_some() {
-                tracing::warn!("a reader's batches outlive it: its state is leaked");
+            match self.owned_state.take() {
+                // SAFETY: the engine, which had the one reference to it, is gone. So is every
+                // reference to a buffer: all batches have come back, and there are no submitters.
+                Some(state) if free => unsafe { state.free() },
+                Some(_) => tracing::warn!("a reader's batches outlive it: its state is leaked"),
+                None => {}
             }
         } else {
             tracing::error!(

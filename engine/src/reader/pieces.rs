@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "foreign memory, on the caller's word")]
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kvrail_core::memory::{Access, DestinationRegion, RegionError, Slots};
 use kvrail_core::provider::MemoryRange;
@@ -13,17 +13,15 @@ use crate::cutting::{Cut, Limit, Row, SlotTooLong, Stretch};
 use crate::layout::PageLayout;
 use crate::transport::ReaderTransport;
 
-/// How often the log has a line while memory is being registered.
-const TELL: Duration = Duration::from_secs(1);
-
 impl<T: ReaderTransport> Reader<T> {
     /// Makes destination slots as [`register`](Self::register) does, of memory that may be longer
     /// than a rail registers at once: in pieces of at most `piece_bytes`, or of what the rails
     /// register at once if that is less. `u64::MAX` leaves it to the rails. No slot lies in two
     /// pieces. Where it costs little, pieces end between pages of the host.
     ///
-    /// Each piece has `Slots` of its own. A batch may name slots of any of them. The log says once
-    /// a second how far the registration is, and its rate at the end.
+    /// Each piece has `Slots` of its own. A batch may name slots of any of them. Over RDMA as many
+    /// pieces are registered at a time as the reader has rails, each on all of them. The log says
+    /// once a second how far the registration is, and its rate at the end.
     ///
     /// # Errors
     ///
@@ -43,12 +41,24 @@ impl<T: ReaderTransport> Reader<T> {
         let row = Row { base: memory.as_ptr().expose_provenance() as u64, stride: slot_bytes };
         let cut = self.cut(slots, &[row.stretch(slots)], piece_bytes)?;
         let mut rest = memory;
-        self.register_each(&cut, |reader, piece| {
+        // The regions of a piece lie in it one behind the other.
+        let ranges_of = |piece: &Range<u32>| {
+            let slots = u64::from(piece.end - piece.start);
+            let mut addr = row.base + u64::from(piece.start) * slot_bytes;
+            let regions = (0..layout.regions()).filter_map(|region| layout.geometry().region_bytes(region));
+            let range = |bytes: u64| {
+                let len = slots * bytes;
+                addr += len;
+                MemoryRange { addr: addr - len, len }
+            };
+            regions.map(range).collect()
+        };
+        self.register_each(&cut, ranges_of, |reader, piece| {
             // All pieces together have no more slots than the memory.
             let len = (u64::from(piece.end - piece.start) * slot_bytes) as usize;
             let (part, after) = std::mem::take(&mut rest).split_at_mut(len);
             rest = after;
-            reader.register_for(&layout, part).map(|slots| (slots, len as u64))
+            reader.register_for(&layout, part)
         })
     }
 
@@ -80,14 +90,15 @@ impl<T: ReaderTransport> Reader<T> {
             .map(|at| Stretch { whole: at.range, row: Row { base: at.range.addr, stride: at.stride } })
             .collect();
         let cut = self.cut(slots, &stretches, piece_bytes)?;
-        self.register_each(&cut, |reader, piece| {
-            let parts: Vec<DestinationRegion> =
-                regions.iter().map(|region| part(region, &piece, slots)).collect();
-            let bytes = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.range.len));
+        let parts_of = |piece: &Range<u32>| -> Vec<DestinationRegion> {
+            regions.iter().map(|region| part(region, piece, slots)).collect()
+        };
+        let ranges_of = |piece: &Range<u32>| parts_of(piece).iter().map(|part| part.range).collect();
+        self.register_each(&cut, ranges_of, |reader, piece| {
+            let parts = parts_of(&piece);
             // SAFETY: the caller promises the whole ranges, of which these are parts with slots of
             // their own.
-            let made = unsafe { reader.register_foreign_for(layout, &parts, access, numa) }?;
-            Ok((made, bytes))
+            unsafe { reader.register_foreign_for(layout, &parts, access, numa) }
         })
     }
 
@@ -97,36 +108,36 @@ impl<T: ReaderTransport> Reader<T> {
         Cut::new(slots, stretches, Limit::new(limit)).map_err(too_long)
     }
 
-    /// Registers each piece; `register` gives its slots and its bytes.
+    /// Registers each piece; `ranges_of` gives the ranges of a piece that the rails register, and
+    /// `register` its slots. The rails register the ranges of all pieces first, several at the same
+    /// time where they have a use for that.
     fn register_each(
         &mut self,
         cut: &Cut,
-        mut register: impl FnMut(&mut Self, Range<u32>) -> Result<(Slots, u64), RegionError>,
+        ranges_of: impl Fn(&Range<u32>) -> Vec<MemoryRange>,
+        mut register: impl FnMut(&mut Self, Range<u32>) -> Result<Slots, RegionError>,
     ) -> Result<Vec<Slots>, RegionError> {
-        let (of_pieces, began) = (cut.count(), Instant::now());
-        let (mut made, mut sum, mut told) = (Vec::new(), 0_u64, began);
-        let rate = |bytes: u64| bytes as f64 / 1e9 / began.elapsed().as_secs_f64().max(1e-9);
-        for piece in cut.pieces() {
-            match register(self, piece) {
-                Ok((slots, bytes)) => {
-                    made.push(slots);
-                    sum = sum.saturating_add(bytes);
-                }
-                Err(error) => {
-                    // No slot of these has been given out.
-                    made.into_iter().for_each(|slots| _ = self.unregister(slots));
-                    return Err(error);
-                }
-            }
-            if told.elapsed() >= TELL {
-                told = Instant::now();
-                let gb_per_s = format_args!("{:.1}", rate(sum)).to_string();
-                tracing::info!(pieces = made.len(), of_pieces, bytes = sum, %gb_per_s, "registering");
-            }
+        let ranges: Vec<MemoryRange> = cut.pieces().flat_map(|piece| ranges_of(&piece)).collect();
+        let began = Instant::now();
+        self.engine.register_ahead(&ranges)?;
+        let mut made = Vec::new();
+        let result = cut.pieces().try_for_each(|piece| {
+            made.push(register(self, piece)?);
+            Ok(())
+        });
+        if let Err(error) = result {
+            // In their order; no slot of these has been given out.
+            made.into_iter().for_each(|slots| _ = self.unregister(slots));
+            self.engine.release_ahead();
+            return Err(error);
         }
-        let seconds = format_args!("{:.3}", began.elapsed().as_secs_f64()).to_string();
-        let gb_per_s = format_args!("{:.1}", rate(sum)).to_string();
-        tracing::info!(pieces = of_pieces, bytes = sum, %seconds, %gb_per_s, "registered");
+        let left = self.engine.release_ahead();
+        debug_assert_eq!(left, 0, "ranges of pieces are those that are registered");
+        let bytes = ranges.iter().fold(0, |sum: u64, range| sum.saturating_add(range.len));
+        let seconds = began.elapsed().as_secs_f64();
+        let gb_per_s = format_args!("{:.1}", bytes as f64 / 1e9 / seconds.max(1e-9)).to_string();
+        let seconds = format_args!("{seconds:.3}").to_string();
+        tracing::info!(pieces = made.len(), bytes, %seconds, %gb_per_s, "destinations registered");
         Ok(made)
     }
 }

@@ -124,8 +124,11 @@ pub(crate) fn made_in<S: Room>(room: &mut MaybeUninit<S>) -> &mut S {
     S::in_place(room)
 }
 
-/// The most peers of a reader that was not declared.
+/// How many peers a reader that was not declared has places for, unless its configuration asks for
+/// more ([`Config::peers`](crate::Config::peers)).
 pub const MAX_PEERS: usize = 64;
+/// The most that it can be asked to have places for.
+pub const MANY_PEERS: usize = 1_024;
 /// The most batches of such a reader: being filled, in flight, or done and not dropped.
 pub const MAX_BATCHES: usize = 64;
 /// The most pages of one batch of such a reader.
@@ -134,22 +137,46 @@ pub const MAX_BATCH: usize = 256;
 /// The state of a reader that was not declared.
 pub(super) type Undeclared =
     State<MAX_PEERS, 256, 512, { LANE_DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2>;
+/// The same for up to [`MANY_PEERS`] peers, with four regions for each of them, and one lane. A
+/// peer that finds no lane free gets one when it is read from.
+pub(super) type ManyPeers =
+    State<MANY_PEERS, { 4 * MANY_PEERS }, MANY_PEERS, { LANE_DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2>;
 
 /// The state of a reader that was not declared, out of a box: freed in the reader's `drop`, when
 /// the engine is gone.
-pub(super) struct OwnedState(pub(super) NonNull<Undeclared>);
+pub(super) enum OwnedState {
+    Few(NonNull<Undeclared>),
+    Many(NonNull<ManyPeers>),
+}
 
 static_assertions::assert_impl_all!(Undeclared: Send);
+static_assertions::assert_impl_all!(ManyPeers: Send);
 
 // SAFETY: it stands for the box that it came out of, as a Box does, and is used in the reader's
 // `drop` alone, by the thread that drops the reader; the state in the box is Send (above). The
 // engine's references into it go with the engine, to the same thread.
 unsafe impl Send for OwnedState {}
 
+impl OwnedState {
+    /// Frees the state.
+    ///
+    /// # Safety
+    ///
+    /// Nothing has a reference into it any more.
+    pub(super) unsafe fn free(self) {
+        match self {
+            // SAFETY: it came out of a box, and nothing else refers to it, as the caller promises.
+            Self::Few(state) => drop(unsafe { Box::from_raw(state.as_ptr()) }),
+            // SAFETY: as above.
+            Self::Many(state) => drop(unsafe { Box::from_raw(state.as_ptr()) }),
+        }
+    }
+}
+
 /// An empty state, made on the heap in place.
-pub(super) fn boxed() -> Box<Undeclared> {
+pub(super) fn boxed<S: Room>() -> Box<S> {
     let mut state = Box::new_uninit();
-    Undeclared::in_place(&mut state);
+    S::in_place(&mut state);
     // SAFETY: it has just been made where it is.
     unsafe { state.assume_init() }
 }

@@ -6,7 +6,7 @@ mod lane;
 
 use std::time::Instant;
 
-use kvrail::core::memory::RegionError;
+use kvrail::core::memory::{RegionError, Slot, Slots};
 use kvrail::core::provider::MemoryRange;
 use kvrail::core::table::KeyTag;
 use kvrail::{Config, Publisher, PublisherConfig, Reader, clock, memory, verbs};
@@ -14,6 +14,8 @@ use kvrail_verbs::{MrError, Rights, Side, VerbsConfig, VerbsRegion, rail};
 use lane::{Devices, HANGS, LAYOUT, SLOTS, key, page, said};
 
 const SEED: u64 = 7;
+/// Slots of the reader.
+const ROOM: usize = 100;
 /// 24 pages, and less than a page of the host at each end.
 const LIMIT: u64 = 1 << 20;
 
@@ -34,15 +36,22 @@ fn pages_on_both_sides_of_a_cut_are_right() {
     let locations: Vec<_> = (0..SLOTS).map(write).collect();
 
     let mut reader = Reader::start(LAYOUT, verbs::rails(&fabric.reader).unwrap(), Config::default()).unwrap();
-    let room = memory::leaked(16 * LAYOUT.page_bytes() as usize).unwrap();
-    let mut free: Vec<_> = reader.register(room).unwrap().collect();
+    // The reader's memory is registered in pieces of a megabyte, too: 24 slots each at most.
+    let room = memory::leaked(ROOM * LAYOUT.page_bytes() as usize).unwrap();
+    let mut destinations = reader.register_in_pieces(room, LIMIT).unwrap();
+    assert!((ROOM.div_ceil(24)..=ROOM.div_ceil(12)).contains(&destinations.len()), "{destinations:?}");
+    // By turns of all pieces.
+    let mut free: Vec<Slot> = Vec::new();
+    while free.len() < ROOM {
+        free.extend(destinations.iter_mut().filter_map(Slots::next));
+    }
     let peer = reader.connect(&producer.local_addr().into(), key()).unwrap();
     let pool = peer.pool_of(&LAYOUT).unwrap();
     let pieces = pool.regions().len();
     // A piece has 24 pages at most, and no fewer than half of them.
     assert!((SLOTS.div_ceil(24)..=SLOTS.div_ceil(12)).contains(&(pieces as u32)), "{pieces} pieces");
     let deadline = clock::within(HANGS);
-    for some in locations.chunks(16) {
+    for some in locations.chunks(ROOM) {
         let mut batch = reader.batch().unwrap();
         for &location in some {
             batch.read(pool.page(location).unwrap(), free.pop().unwrap()).unwrap();
@@ -62,10 +71,22 @@ fn pages_on_both_sides_of_a_cut_are_right() {
             free.push(read.slot);
         }
     }
+    for slot in free {
+        // Each piece takes its own slots back, and no others.
+        let left = destinations.iter_mut().try_fold(slot, |slot, piece| match piece.put(slot) {
+            Ok(()) => Err(()),
+            Err(slot) => Ok(slot),
+        });
+        assert!(left.is_err(), "a slot of no piece");
+    }
+    let of_reader = destinations.len();
+    for slots in destinations {
+        reader.unregister(slots).unwrap();
+    }
     drop(reader);
     drop(producer);
     said(&format!(
-        "{TEST}: {SLOTS} pages, all right, in {pieces} pieces, published in {} ms",
+        "{TEST}: {SLOTS} pages, all right, in {pieces} pieces, published in {} ms, into {of_reader} pieces",
         took.as_millis()
     ));
 }

@@ -18,7 +18,8 @@ use crate::cli::rails::{Rails, VerbsArgs};
 use crate::measure::directory;
 use crate::measure::keys::PageKeys;
 use crate::measure::node::Over;
-use crate::measure::pattern::{self, Wrong};
+use crate::measure::pattern::Wrong;
+use crate::measure::place;
 use crate::process::protocol::{ChurnReaderSetup, Order, Read, Ready, Reply, receive, send};
 
 /// The most keys of a batch.
@@ -120,7 +121,7 @@ impl Reader<'_> {
         for &key in &asked {
             let mut to = self.places.take_any().context("no place for a page is free")?;
             // A page that was not written here is then seen to be none.
-            to.bytes_mut(0).context("a place of the host's memory has no bytes")?.fill(pattern::WIPED);
+            place::wipe(&mut to)?;
             self.batch.read(key, to);
         }
         self.node.get(&mut self.batch, Instant::now() + PATIENCE);
@@ -136,9 +137,8 @@ impl Reader<'_> {
             }
             let key = asked[page.index];
             let to = page.destination.context("a page has come, and its place has not")?;
-            let bytes = to.bytes(0).context("a place of the host's memory has no bytes")?;
             let newest = self.newest.get(&key).copied().unwrap_or(0);
-            let (kind, what) = match pattern::check(bytes, key.0.0) {
+            let (kind, what) = match place::check(&to, key)? {
                 Ok(version) if version >= newest => {
                     had.push((key, version));
                     continue;

@@ -277,6 +277,23 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(unsafe { Slots::new(base, range, shape, region, self.tag, access) })
     }
 
+    /// Registers ranges at the same time that are to be registered one by one right after: see
+    /// [`Provider::register_ahead`]. Then call [`release_ahead`](Self::release_ahead).
+    ///
+    /// # Errors
+    ///
+    /// A range is too long, or the provider cannot register it; nothing stays registered then.
+    pub fn register_ahead(&mut self, ranges: &[MemoryRange]) -> Result<(), RegionError> {
+        ranges.iter().try_for_each(|&range| self.check_length(range))?;
+        Ok(self.provider.register_ahead(ranges)?)
+    }
+
+    /// Releases what was registered ahead and is in no region, and returns how many ranges that
+    /// were.
+    pub fn release_ahead(&mut self) -> usize {
+        self.provider.release_ahead()
+    }
+
     /// The most bytes of one registration, on every rail. Longer memory is registered in parts.
     #[must_use]
     pub fn max_region_bytes(&self) -> u64 {

@@ -197,6 +197,25 @@ pub unsafe trait Provider {
         Err(RegisterError { rail: 0, range, errno: 95 })
     }
 
+    /// Registers ranges that are to be [`register`](Self::register)ed next, as many at the same
+    /// time as the rails have a use for. A call of `register` for exactly such a range takes what
+    /// was made here, and [`release_ahead`](Self::release_ahead) releases what no call has taken.
+    /// By default nothing is done ahead.
+    ///
+    /// # Errors
+    ///
+    /// The first range that was refused; nothing of `ranges` stays registered then.
+    fn register_ahead(&mut self, ranges: &[MemoryRange]) -> Result<(), RegisterError> {
+        let _ = ranges;
+        Ok(())
+    }
+
+    /// Releases what was made by [`register_ahead`](Self::register_ahead) and not taken, and
+    /// returns how many ranges that were.
+    fn release_ahead(&mut self) -> usize {
+        0
+    }
+
     /// Releases a registration made by [`register`](Self::register) or
     /// [`register_dmabuf`](Self::register_dmabuf).
     fn deregister(&mut self, range: MemoryRange, keys: &RailKeys);

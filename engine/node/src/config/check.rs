@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use kvrail::layouts::{Geometry, catalogue};
-use kvrail::{Address, PageLayout};
+use kvrail::{Address, MANY_PEERS, PageLayout};
 use toml::Spanned;
 
 use super::error::NodeFileError;
@@ -113,6 +113,7 @@ impl Checker<'_> {
             why: error.message().to_owned(),
         })?;
         let (mut transport, mut rails, mut readers) = (NodeTransport::Tcp, Vec::new(), 1);
+        let mut peers = None;
         if let Some(raw) = &raw.transport {
             transport = match raw.kind.get_ref().as_str() {
                 "shm" => NodeTransport::Shm,
@@ -140,6 +141,12 @@ impl Checker<'_> {
                 let why = || format!("{} readers: write 1 to {MAX_READERS}", number.get_ref());
                 readers = good.ok_or_else(|| self.wrong("transport.readers", number, why()))?;
             }
+            if let Some(number) = &raw.peers {
+                let good = usize::try_from(*number.get_ref()).ok();
+                let good = good.filter(|number| (1..=MANY_PEERS).contains(number));
+                let why = || format!("{} peers: write 1 to {MANY_PEERS}", number.get_ref());
+                peers = Some(good.ok_or_else(|| self.wrong("transport.peers", number, why()))?);
+            }
         }
         if let Some(listen) = raw.listen.as_ref().filter(|_| transport == NodeTransport::Tcp)
             && listen.get_ref().parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
@@ -162,6 +169,7 @@ impl Checker<'_> {
             transport,
             rails,
             readers,
+            peers,
             layouts: (raw.layouts.iter())
                 .map(|name| self.layout("layouts", name).map(|(_, _, page)| page))
                 .collect::<Result<_, _>>()?,

@@ -30,6 +30,9 @@ pub struct NodeFile {
     pub rails: Vec<String>,
     /// How many readers there are, each with a thread of its own: 1 to 64.
     pub readers: usize,
+    /// How many owners each reader is connected to at a time; `None`: as many as a node is without
+    /// a file ([`NodeConfig::peers`](crate::NodeConfig::peers)).
+    pub peers: Option<usize>,
     /// The pools that it offers.
     pub pools: Vec<PoolFile>,
     /// The layouts that it reads besides those of its pools.

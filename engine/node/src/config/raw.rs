@@ -33,6 +33,7 @@ pub(super) struct RawTransport {
     #[serde(default)]
     pub(super) rails: Vec<Text>,
     pub(super) readers: Option<Spanned<i64>>,
+    pub(super) peers: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize)]

@@ -62,6 +62,7 @@ impl NodeFile {
             .readers(self.readers)
             .reader(reader)
             .log_slow(self.slow_request.unwrap_or_default());
+        config = self.peers.into_iter().fold(config, NodeConfig::peers);
         for pool in &self.pools {
             config = config.pool(pool.page, pool.pages());
         }

@@ -60,6 +60,7 @@ pub struct NodeConfig {
     pub(super) look_up_threads: usize,
     pub(super) register_within: Duration,
     pub(super) reader: Config,
+    pub(super) peers: usize,
     pub(super) batch_pages: usize,
     pub(super) spin: Duration,
     pub(super) cpus: Vec<usize>,
@@ -92,6 +93,7 @@ impl NodeConfig {
             look_up_threads: 4,
             register_within: Duration::from_secs(30),
             reader: Config { node: name, connect: Duration::from_secs(5), ..Config::default() },
+            peers: 512,
             batch_pages: 32,
             spin: Duration::from_micros(10),
             cpus: Vec::new(),
@@ -198,7 +200,15 @@ impl NodeConfig {
         self
     }
 
-    /// The configuration of the readers.
+    /// How many owners each reader is connected to at a time, 1 to 1,024; 512 unless set, which are
+    /// 64 hosts of 8 ranks. If others are wanted, the owner that was idle the longest is
+    /// disconnected. A reader has places for 64 or for 1,024, and takes memory for as many.
+    pub fn peers(mut self, peers: usize) -> Self {
+        self.peers = peers;
+        self
+    }
+
+    /// The configuration of the readers, but for its `peers`: [`peers`](Self::peers) says them.
     pub fn reader(mut self, config: Config) -> Self {
         self.reader = config;
         self

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::Builder;
 
 use kvrail::{
-    Address, Publisher, PublisherConfig, PublisherTransport, Reader, ReaderTransport, TransportError,
+    Address, Config, Publisher, PublisherConfig, PublisherTransport, Reader, ReaderTransport, TransportError,
 };
 use kvrail_core::id::MAX_RAILS;
 
@@ -131,16 +131,18 @@ impl Node {
             unvalidated: config.unvalidated,
         });
         let (mut links, mut drivers) = (Vec::new(), Vec::new());
+        let peers = config.peers.max(1);
+        let of_reader = Config { peers, ..config.reader.clone() };
         for _ in 0..readers {
             let rails = rails().map_err(NodeError::Rails)?;
             let mut names: Vec<_> = (0..MAX_RAILS).map(|rail| rails.name(rail)).collect();
-            let mut reader = Reader::start(first, rails, config.reader.clone())?;
+            let mut reader = Reader::start(first, rails, of_reader.clone())?;
             names.truncate(reader.rails());
             for layout in &config.layouts[1..] {
                 reader.add_layout(layout)?;
             }
             let link = Arc::new(DriverLink::new()?);
-            drivers.push(ReadDriver::new(reader, &names, Arc::clone(&link), Arc::clone(&shared))?);
+            drivers.push(ReadDriver::new(reader, peers, &names, Arc::clone(&link), Arc::clone(&shared))?);
             links.push(link);
         }
         let mut node = Self {

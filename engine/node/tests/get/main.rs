@@ -8,4 +8,5 @@ mod group;
 mod limits;
 mod load;
 mod look_ups;
+mod many_owners;
 mod registering;

@@ -112,17 +112,3 @@ fn the_lesser_limit_holds() {
     let limit = |piece_bytes| Registering { piece_bytes, at_once: None }.limit(&Short).bytes();
     assert_eq!([limit(u64::MAX), limit(1 << 20), limit(1 << 40)], [1 << 30, 1 << 20, 1 << 30]);
 }
-
-#[test]
-fn progress_counts_pieces_and_bytes() {
-    let jobs = jobs(3);
-    let mut results = Results::new(PoolId(0), &jobs);
-    assert_eq!(results.total(), Progress { pieces: 3, bytes: 3 * PIECE });
-    let exporter = recorder(1, None);
-    results.take((2, jobs[2].make(&exporter)));
-    assert_eq!(results.progress, Progress { pieces: 1, bytes: PIECE });
-    results.take((1, Err("refused".into())));
-    assert_eq!(results.progress, Progress { pieces: 1, bytes: PIECE });
-    assert_eq!(results.finish().unwrap_err().to_string(), "refused");
-    assert_eq!(Rate(3_000_000_000, Duration::from_secs(2)).to_string(), "1.5");
-}

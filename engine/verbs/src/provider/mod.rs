@@ -29,6 +29,7 @@ use kvrail_core::provider::{
 };
 use kvrail_core::time::Time;
 use kvrail_core::verbs_abi::Wc;
+use kvrail_host::pieces;
 use kvrail_host::wake::WakeFd;
 
 use self::control::{Control, ControlEvent, wake_fd};
@@ -58,6 +59,8 @@ pub struct Verbs<E: Encoder = SendWrEncoder> {
     /// The QPs of open lanes, at the lanes' slots.
     qps: Vec<Option<Arc<QpHandle>>>,
     regions: Vec<(RailKeys, VerbsRegion)>,
+    /// Registered ahead of the call that wants them.
+    ahead: Vec<VerbsRegion>,
 }
 
 impl Verbs {
@@ -116,6 +119,7 @@ impl<E: Encoder> Verbs<E> {
             id: ProviderId::new(),
             qps: Vec::with_capacity(lanes),
             regions: Vec::new(),
+            ahead: Vec::new(),
         })
     }
 
@@ -135,12 +139,14 @@ impl<E: Encoder> Verbs<E> {
                 self.regions.push((keys, region));
                 Ok(keys)
             }
-            Err(error) => {
-                tracing::error!(%error, "memory is not registered");
-                Err(RegisterError { rail: error.rail, range, errno: error.reason.errno() })
-            }
+            Err(error) => Err(refused(range, &error)),
         }
     }
+}
+
+fn refused(range: MemoryRange, error: &VerbsRegionError) -> RegisterError {
+    tracing::error!(%error, "memory is not registered");
+    RegisterError { rail: error.rail, range, errno: error.reason.errno() }
 }
 
 // SAFETY: the promises of `Provider`, by number. 1., 2. and 6. are the encoder's (`Encoder`,
@@ -184,8 +190,29 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
     }
 
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError> {
-        let region = VerbsRegion::new(&self.ports(), range, Rights::LocalWrite);
+        let ahead = self.ahead.iter().position(|region| region.range() == range);
+        let region = match ahead {
+            Some(at) => Ok(self.ahead.remove(at)),
+            None => VerbsRegion::new(&self.ports(), range, Rights::LocalWrite),
+        };
         self.keep(range, region)
+    }
+
+    /// As many ranges at a time as there are rails.
+    fn register_ahead(&mut self, ranges: &[MemoryRange]) -> Result<(), RegisterError> {
+        let rails = self.ports();
+        let register = |range: &MemoryRange| {
+            let region = VerbsRegion::new(&rails, *range, Rights::LocalWrite);
+            region.map_err(|error| refused(*range, &error))
+        };
+        let made = pieces::register(&"destinations", rails.len(), ranges, |range| range.len, register)?;
+        self.ahead.extend(made);
+        Ok(())
+    }
+
+    fn release_ahead(&mut self) -> usize {
+        // One after the other, in their order.
+        self.ahead.drain(..).map(drop).count()
     }
 
     fn register_dmabuf(&mut self, range: MemoryRange, dmabuf: DmaBuf) -> Result<RailKeys, RegisterError> {

@@ -72,6 +72,10 @@ impl<T: ReaderTransport> ReadDriver<T> {
         let address = known.owner.address.clone();
         entry.known = Some(known);
         entry.tried = Some(address.clone());
+        if self.owners.connected() + self.owners.connecting.len() >= self.peers {
+            self.wants_place(owner, now);
+            return Ok(());
+        }
         let begun = self.reader.begin_connect(&address, self.shared.keys.clone(), &self.shared.layouts);
         match begun {
             Ok(connecting) => {
@@ -80,9 +84,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
                 Ok(())
             }
             Err(error) if wants_place(&error) => {
-                self.owners.get(owner).connection = Connection::WantsPlace;
-                self.owners.wanting.push(owner);
-                self.ask_again = now;
+                self.wants_place(owner, now);
                 Ok(())
             }
             Err(error) => {
@@ -91,6 +93,13 @@ impl<T: ReaderTransport> ReadDriver<T> {
                 Err(why)
             }
         }
+    }
+
+    /// An owner waits for a place, which it asks for at once.
+    fn wants_place(&mut self, owner: u32, now: Time) {
+        self.owners.get(owner).connection = Connection::WantsPlace;
+        self.owners.wanting.push(owner);
+        self.ask_again = now;
     }
 
     /// Gives the owners that want a place for a peer those of owners that are idle.

@@ -64,6 +64,8 @@ pub struct ReadDriver<T: ReaderTransport> {
     shared: Arc<Shared>,
     requests: Requests,
     owners: OwnerTable,
+    /// How many owners it connects to at a time.
+    peers: usize,
     flights: Flights,
     memory: Memory,
     /// Pages that go into the next batches. It keeps its memory, as the next three do.
@@ -84,6 +86,7 @@ pub struct ReadDriver<T: ReaderTransport> {
 impl<T: ReaderTransport<Provider: AsFd>> ReadDriver<T> {
     pub(crate) fn new(
         reader: Reader<T>,
+        peers: usize,
         rails: &[String],
         link: Arc<DriverLink>,
         shared: Arc<Shared>,
@@ -96,6 +99,7 @@ impl<T: ReaderTransport<Provider: AsFd>> ReadDriver<T> {
         Ok(Self {
             requests: Requests::new(Arc::clone(&link), Arc::clone(&shared)),
             owners: OwnerTable::new(),
+            peers,
             flights: Flights::new(MAX_BATCHES, pages),
             memory: Memory::default(),
             window: Vec::with_capacity(pages),
@@ -146,6 +150,9 @@ impl<T: ReaderTransport<Provider: AsFd>> ReadDriver<T> {
             self.give_up_late(now);
         }
         if !self.owners.wanting.is_empty() {
+            // Pages of owners that have just been connected go first: their owners would be idle
+            // otherwise, and disconnected before anything was read from them.
+            busy |= self.fill(now);
             self.make_places(now);
         }
         if now >= self.copy_numbers {

@@ -19,7 +19,7 @@ const MAX_ENTRIES: usize = 1_024;
 const FIRST_WAIT: Nanos = Nanos::from_millis(100);
 const LONGEST_WAIT: Nanos = Nanos::from_secs(5);
 /// Places of the table that finds an owner by its epoch without a hash.
-const RECENT: usize = 64;
+const RECENT: usize = 256;
 
 /// The stand of the connection to an owner.
 #[derive(Debug)]
