@@ -54,9 +54,7 @@ impl<'s> World<'s, '_> {
             if let Err(error) = result {
                 self.check_error(&flying, i, error);
             }
-            if let Some(told) = part.told
-                && (told.is_err() || !flying.is_group(i))
-            {
+            if let Some(told) = part.told {
                 assert_eq!(told, *result, "page {i} was told otherwise");
             }
         }
@@ -118,21 +116,23 @@ impl<'s> World<'s, '_> {
         while let Some(arrival) = self.engine.next_arrival() {
             let flying = self.flying[arrival.tag as usize].as_mut().expect("a batch in flight");
             assert!(flying.reports && flying.ticket == arrival.ticket);
+            assert!(!flying.parts[arrival.page].shares, "the page that has the slot is told");
             let earlier = flying.parts[arrival.page].told.replace(arrival.result);
             assert_eq!(earlier, None, "a page is told once");
             if taken >> (arrival.page % 8) & 1 == 0 {
                 continue;
             }
-            let alone = !flying.is_group(arrival.page);
             let Some(slot) = self.engine.take_slot(&arrival) else { continue };
-            assert!(alone, "a slot of a group comes back with the batch");
             assert!(self.engine.take_slot(&arrival).is_none(), "a slot is taken once");
             assert_eq!(slot.index(), arrival.slot);
             let at = flying.slots.iter().position(|&index| index == slot.index());
             flying.slots.remove(at.expect("a slot of the batch"));
             if arrival.result.is_ok() {
                 let flying = self.flying[arrival.tag as usize].as_ref().expect("it is in flight");
-                self.check_bytes(&flying.parts[arrival.page], &slot);
+                let shared = flying.parts[arrival.page + 1..].iter().take_while(|part| part.shares);
+                for part in std::iter::once(&flying.parts[arrival.page]).chain(shared) {
+                    self.check_bytes(part, &slot);
+                }
             }
             self.give_back(slot);
         }
