@@ -100,7 +100,7 @@ impl<
         engine_config: EngineConfig,
     ) -> Result<(Engine<'static, P>, Option<Submitters<P>>), EngineStartError> {
         let engine = Engine::start(&mut self.storage, provider, engine_config)?;
-        let mailboxes = self.mailboxes.iter_mut().map(|mailbox| mailbox.write(Mailbox::with_room_for_pages()));
+        let mailboxes = self.mailboxes.iter_mut().map(Mailbox::in_place);
         let submitters = (SUBMITTERS > 0).then(|| Submitters::new(&engine, mailboxes));
         Ok((engine, submitters))
     }

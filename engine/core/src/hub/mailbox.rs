@@ -1,6 +1,10 @@
 //! What a submitter and the engine share: the two rings between them, and the submitter's end.
-#![allow(unsafe_code, reason = "the submitter takes the orders that the hub left in a ring when it ended")]
+#![allow(
+    unsafe_code,
+    reason = "it is made in place; the submitter takes the orders that the hub left in a ring when it ended"
+)]
 
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Waker;
 
@@ -92,6 +96,13 @@ pub(super) struct Shared {
     pub(super) sleeper: Sleeper,
 }
 
+impl Shared {
+    const fn new() -> Self {
+        let (submitter_ended, hub_ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { submitter_ended, hub_ended, sleeper: Sleeper::new() }
+    }
+}
+
 impl<const N: usize> Mailbox<'_, N, N> {
     /// An empty mailbox without room for pages that are told before their batch is done.
     #[must_use]
@@ -101,18 +112,35 @@ impl<const N: usize> Mailbox<'_, N, N> {
     }
 }
 
-impl<const N: usize, const NEWS: usize> Mailbox<'_, N, NEWS> {
+impl<'s, const N: usize, const NEWS: usize> Mailbox<'s, N, NEWS> {
     /// An empty mailbox.
     #[must_use]
     pub const fn with_room_for_pages() -> Self {
         const { assert!(N >= 2, "a mailbox holds at least one batch and its two outcomes") };
         const { assert!(NEWS >= N, "a mailbox holds the outcomes of its batches") };
-        let shared = Shared {
-            submitter_ended: AtomicBool::new(false),
-            hub_ended: AtomicBool::new(false),
-            sleeper: Sleeper::new(),
-        };
-        Self { orders: Ring::new(), outcomes: Ring::new(), shared }
+        Self { orders: Ring::new(), outcomes: Ring::new(), shared: Shared::new() }
+    }
+
+    /// An empty mailbox, made in place. Of the room for batches and pages, which may be large,
+    /// nothing is written.
+    pub fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self {
+        const { assert!(N >= 2, "a mailbox holds at least one batch and its two outcomes") };
+        const { assert!(NEWS >= N, "a mailbox holds the outcomes of its batches") };
+        let this = room.as_mut_ptr();
+        // SAFETY: `this` points at `room`, which is as large and aligned as a mailbox.
+        let orders = unsafe { &raw mut (*this).orders }.cast::<MaybeUninit<Ring<Order<'s>, N>>>();
+        // SAFETY: within `room`, which is borrowed exclusively; and a MaybeUninit may be any bytes.
+        Ring::in_place(unsafe { &mut *orders });
+        // SAFETY: as for `orders`.
+        let outcomes = unsafe { &raw mut (*this).outcomes }.cast::<MaybeUninit<Ring<Outcome<'s>, NEWS>>>();
+        // SAFETY: as for `orders`.
+        Ring::in_place(unsafe { &mut *outcomes });
+        // SAFETY: as for `orders`.
+        let shared = unsafe { &raw mut (*this).shared };
+        // SAFETY: within `room`, which is borrowed exclusively.
+        unsafe { shared.write(Shared::new()) };
+        // SAFETY: all of its fields have just been made.
+        unsafe { room.assume_init_mut() }
     }
 }
 
