@@ -4,7 +4,6 @@
 use kvrail_core::batch::Done;
 use kvrail_core::error::PageError;
 use kvrail_core::memory::Slot;
-use kvrail_core::verbs_abi::WcStatus;
 
 use super::owner::Owner;
 use super::world::{Flying, Part, World};
@@ -89,10 +88,6 @@ impl<'s> World<'s, '_> {
                 let untouched = |part: &Part| !part.validated || part.is_untouched(&self.owners[part.owner]);
                 assert!(!group().all(untouched), "{error}: a page that was there all the time");
             }
-            // A path that fails while the peer and the rail carry other READs is taken for a faulty
-            // page: the engine asks neither for the peer's port nor for the order of the two.
-            PageError::Fault { status: WcStatus::RETRY_EXC_ERR, .. } if self.down => {}
-            PageError::SetAside { status: WcStatus::RETRY_EXC_ERR, .. } if self.down => {}
             PageError::Fault { .. } | PageError::SetAside { .. } => {
                 assert!(self.faulty, "{error}, though no page can fail");
             }
@@ -146,9 +141,5 @@ impl Flying {
         let first = (0..=i).rev().find(|&at| !goes_on(&self.parts[at])).unwrap_or(0);
         let behind = self.parts[i + 1..].iter().take_while(|part| goes_on(part)).count();
         first..i + 1 + behind
-    }
-
-    fn is_group(&self, i: usize) -> bool {
-        self.group(i).len() > 1
     }
 }
