@@ -74,7 +74,9 @@ fn main() -> Result<(), Failure> {
         }
         for (number, thread) in threads.into_iter().enumerate() {
             let (good, early) = thread.join().map_err(|_| "a thread panicked")??;
-            println!("thread {number}: {good} pages, each the requested one, {early} before their batch was done");
+            println!(
+                "thread {number}: {good} pages, each the requested one, {early} before their batch was done"
+            );
         }
         Ok(())
     })

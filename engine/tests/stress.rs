@@ -237,8 +237,12 @@ impl Feeder<'_> {
             assert!(Instant::now() < given_up, "no batch in {LIMIT:?}");
             self.take(&waker);
         }
-        let pages =
-            self.account.on_their_way.values().map(|sent| sent.0 - sent.2).chain(self.account.late.iter().copied());
+        let pages = self
+            .account
+            .on_their_way
+            .values()
+            .map(|sent| sent.0 - sent.2)
+            .chain(self.account.late.iter().copied());
         self.account.abandoned = pages.sum();
         if death == Death::Panic {
             // Without the message of the panic hook: this one is meant.

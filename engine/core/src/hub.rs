@@ -114,7 +114,9 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
             }
         }
         for _ in 0..outcomes_out.len() {
-            if let Some(outcome) = outcomes_out.pop().filter(|outcome| !matches!(outcome, Outcome::Overdue(..))) {
+            if let Some(outcome) =
+                outcomes_out.pop().filter(|outcome| !matches!(outcome, Outcome::Overdue(..)))
+            {
                 in_flight += usize::from(outcome.is_last());
                 pages_due += outcome.pages_due();
                 let put = outcomes_in.push(outcome);

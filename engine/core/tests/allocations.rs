@@ -132,7 +132,11 @@ fn submitters_are_told_pages_and_batches_without_a_heap_call() {
                     for slot in 0..6 {
                         let page = region.page(owner.location(slot)).unwrap();
                         let into = slots.pop().unwrap();
-                        if slot == 3 { batch.join(page, into).unwrap() } else { batch.read(page, into).unwrap() }
+                        if slot == 3 {
+                            batch.join(page, into).unwrap()
+                        } else {
+                            batch.read(page, into).unwrap()
+                        }
                     }
                     submitter.submit(batch, Time::NEVER).unwrap();
                 }
@@ -160,5 +164,8 @@ fn submitters_are_told_pages_and_batches_without_a_heap_call() {
         }
     });
     assert_eq!(calls, 0, "heap calls of the hub");
-    assert!(told > 500 && with_batch > 20 && orphans > 0, "{told} told, {with_batch} with a batch, {orphans} orphans");
+    assert!(
+        told > 500 && with_batch > 20 && orphans > 0,
+        "{told} told, {with_batch} with a batch, {orphans} orphans"
+    );
 }

@@ -15,8 +15,8 @@ use kvrail_core::provider::{
 };
 use kvrail_core::storage::EngineStorage;
 use kvrail_core::verbs_abi::Wc;
-use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, KvLayout, Level, PlaneDecl};
 use kvrail_layouts::catalogue::VllmFp8DsMla;
+use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, KvLayout, Level, PlaneDecl};
 
 const LIMIT: u64 = 8192;
 
@@ -106,7 +106,8 @@ fn memory_that_a_rail_cannot_register_at_once_is_refused_and_parts_of_it_are_not
     let mut storage = Box::new(EngineStorage::<1, 1, 4, 8, 1, 1>::new());
     // SAFETY: the storage is declared before the engine, and nothing is forgotten.
     let mut engine =
-        unsafe { Engine::start_scoped(&mut *storage, Short(&registered, &exported), EngineConfig::DEFAULT) }.unwrap();
+        unsafe { Engine::start_scoped(&mut *storage, Short(&registered, &exported), EngineConfig::DEFAULT) }
+            .unwrap();
     // The engine has memory of its own.
     let begin = registered.replace(0);
     let memory: &'static mut [u8] = Box::leak(vec![0; 2 * LIMIT as usize].into_boxed_slice());

@@ -400,8 +400,11 @@ impl<'m> Unanswered<'_, '_, 'm> {
             while self.engine.in_flight() < 5
                 && let Some(mut batch) = self.engine.batch()
             {
-                let (owner, region) =
-                    if self.engine.in_flight() % 2 == 0 { (self.owner, &self.region) } else { (self.other.0, &self.other.1) };
+                let (owner, region) = if self.engine.in_flight() % 2 == 0 {
+                    (self.owner, &self.region)
+                } else {
+                    (self.other.0, &self.other.1)
+                };
                 for slot in 1..4 {
                     let into = self.spare.pop().or_else(|| self.slots.next()).unwrap();
                     batch.read(region.page(owner.location(slot)).unwrap(), into).unwrap();
@@ -453,6 +456,9 @@ fn a_page_that_gets_no_answer_over_a_path_that_carries_other_reads_is_faulty() {
             world.attach(0);
         }
         let result = world.under_load();
-        assert!(matches!(result, Err(PageError::Fault { status: WcStatus::RETRY_EXC_ERR, .. })), "{result:?}");
+        assert!(
+            matches!(result, Err(PageError::Fault { status: WcStatus::RETRY_EXC_ERR, .. })),
+            "{result:?}"
+        );
     });
 }

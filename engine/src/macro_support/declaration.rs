@@ -138,7 +138,11 @@ pub const fn news(mail: usize, submitters: usize, batches: usize, batch: usize) 
         _ => EARLY_PAGES,
     };
     // Numbers that are too large have checks of their own, which report them.
-    if submitters == 0 || batches > 16_384 || batch > 65_535 { mail } else { (mail + pages).next_power_of_two() }
+    if submitters == 0 || batches > 16_384 || batch > 65_535 {
+        mail
+    } else {
+        (mail + pages).next_power_of_two()
+    }
 }
 
 /// Places in a mailbox: two for each batch, a power of two.

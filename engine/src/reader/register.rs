@@ -245,14 +245,16 @@ impl<T: ReaderTransport> Reader<T> {
         let (mut ranges, mut exports) = (Vec::new(), Vec::new());
         for (region, (memory, at)) in (0..).zip(regions) {
             let (MemoryRange { addr, len }, of) = (at.range, memory.range());
-            let offset = addr.checked_sub(of.addr).filter(|offset| {
-                offset.checked_add(len).is_some_and(|end| end <= of.len)
-            });
+            let offset = addr
+                .checked_sub(of.addr)
+                .filter(|offset| offset.checked_add(len).is_some_and(|end| end <= of.len));
             let outside = DeviceError::Outside { region, range: at.range, memory: of };
             let offset = offset.ok_or(outside)?;
             ranges.push(*at);
             // The range lies as far behind the beginning of the export as behind that of the memory.
-            exports.push(memory.dmabuf().map(|DmaBuf { fd, offset: from }| DmaBuf { fd, offset: from + offset }));
+            exports.push(
+                memory.dmabuf().map(|DmaBuf { fd, offset: from }| DmaBuf { fd, offset: from + offset }),
+            );
         }
         // Ranges that are not those of the layout are refused before a memory is claimed.
         DestinationRegion::slots_of(layout.geometry(), &ranges)?;

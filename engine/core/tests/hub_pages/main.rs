@@ -53,7 +53,12 @@ fn send<W: Wake>(
 
 /// A turn of the hub, in which the engine's own thread gets slots and batches alone, and half a
 /// microsecond.
-fn turn<'s>(engine: &mut Engine<'s, SimRails<'_>>, hub: &mut Hub<'s, '_, 1>, sim: &Sim<'_>, own: &mut Vec<Slot>) {
+fn turn<'s>(
+    engine: &mut Engine<'s, SimRails<'_>>,
+    hub: &mut Hub<'s, '_, 1>,
+    sim: &Sim<'_>,
+    own: &mut Vec<Slot>,
+) {
     hub.turn(engine, sim.now(), |outcome| match outcome {
         Outcome::Orphan(slot) => own.push(slot),
         Outcome::Page(.., page) => own.push(page.slot),
@@ -341,8 +346,9 @@ fn a_submitter_sleeps_until_the_first_page_comes() {
     let mut mailbox = Mailbox::<2, 8>::with_room_for_pages();
     let mut hub = Hub::<1>::new();
     let mut submitter = hub.submitter(&engine, &mut mailbox).unwrap();
-    let pages: Vec<_> =
-        (0..6).map(|i| (region.page(owner.location(i)).unwrap(), owner.expected(owner.location(i)))).collect();
+    let pages: Vec<_> = (0..6)
+        .map(|i| (region.page(owner.location(i)).unwrap(), owner.expected(owner.location(i))))
+        .collect();
     let (running, early) = (AtomicUsize::new(1), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let (running, early) = (&running, &early);

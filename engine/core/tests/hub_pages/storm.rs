@@ -165,7 +165,10 @@ fn schedule(seed: u64, tally: &mut Tally) {
                         sent[at].insert(next_tag, Sent { ticket, reports, parts });
                     }
                     Err(error) => {
-                        assert!(matches!(error, SendError::NoRoom { .. } | SendError::Full { .. }), "{error}");
+                        assert!(
+                            matches!(error, SendError::NoRoom { .. } | SendError::Full { .. }),
+                            "{error}"
+                        );
                         tally.refused += usize::from(matches!(error, SendError::NoRoom { .. }));
                         hands[at].extend(error.into_batch().clear());
                     }
