@@ -285,7 +285,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let path = |lane: &Lane<P::Lane>| (lane.rail, lane.remote_rail);
         let of = path(&self.lanes[usize::from(kept)]);
         for class in Class::ALL {
-            let first = p.circles.next(Circle::new(class, of.0.into()));
+            let first = p.circles.next(Circle::new(class, of.0));
             let mut next = (first != NO_LANE).then_some(first);
             while let Some(at) = next {
                 let lane = &self.lanes[usize::from(at)];
