@@ -1,7 +1,7 @@
 //! 64 submitters at one reader, half of which die while it runs: by a panic, or by dropping their
 //! handle, with batches in flight. Afterwards every slot is accounted for, every batch has finished
-//! exactly once, and the slots of the dead have come to the reader's own thread. Half of all batches
-//! report their pages, so that some slots are in a mailbox when their submitter dies.
+//! exactly once, and the slots of the dead have come to the reader's own thread. Half of all
+//! batches report their pages, so that some slots are in a mailbox when their submitter dies.
 //!
 //! `KVRAIL_STRESS_SECONDS=60 cargo test --release -p kvrail --test stress -- --nocapture` runs for
 //! a minute instead of two seconds. How long it runs decides only how much is tried.

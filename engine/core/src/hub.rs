@@ -12,10 +12,10 @@
 //! submitter's pages and batches are found in one place. How many pages may be on their way is a
 //! number of the mailbox's type. The submitter counts them when it submits, a page for each page of
 //! the batch, until the page or the end of its batch has come back; it refuses a batch for which
-//! there is no room ([`SendError::NoRoom`]). So the ring never overflows, the engine never waits for
-//! a submitter, and no page is held back. Inside the engine the pages to be told are a list through
-//! the pages themselves, which every turn empties. A batch that does not report its pages touches
-//! none of this.
+//! there is no room ([`SendError::NoRoom`]). So the ring never overflows, the engine never waits
+//! for a submitter, and no page is held back. Inside the engine the pages to be told are a list
+//! through the pages themselves, which every turn empties. A batch that does not report its pages
+//! touches none of this.
 //!
 //! Either side may end first. When a submitter is dropped, its batches go on, and their slots come
 //! to the engine's own thread ([`Outcome::Orphan`]). When the hub is dropped, submitters learn it

@@ -229,8 +229,8 @@ impl<T: ReaderTransport> Reader<T> {
     }
 
     /// As [`register_device`](Self::register_device), for pages of any layout: `regions` says for
-    /// each region of the layout in which memory it is, where slot 0 is there, and how far slots are
-    /// apart. One memory may hold several of them: K and V objects, a range a layer, each of an
+    /// each region of the layout in which memory it is, where slot 0 is there, and how far slots
+    /// are apart. One memory may hold several of them: K and V objects, a range a layer, each of an
     /// allocation of its own or side by side.
     ///
     /// # Errors
@@ -251,7 +251,8 @@ impl<T: ReaderTransport> Reader<T> {
             let outside = DeviceError::Outside { region, range: at.range, memory: of };
             let offset = offset.ok_or(outside)?;
             ranges.push(*at);
-            // The range lies as far behind the beginning of the export as behind that of the memory.
+            // The range lies as far behind the beginning of the export as behind that of the
+            // memory.
             exports.push(
                 memory.dmabuf().map(|DmaBuf { fd, offset: from }| DmaBuf { fd, offset: from + offset }),
             );

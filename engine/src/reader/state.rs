@@ -15,7 +15,8 @@ use super::submitters::Submitters;
 use crate::transport::LANE_DEPTH;
 
 /// A reader's state: an engine's storage, and the mailboxes of `SUBMITTERS` threads that feed it,
-/// each for `MAIL / 2` batches and `NEWS - MAIL` pages that are told before their batch. [`engine!`](crate::engine) works the numbers out.
+/// each for `MAIL / 2` batches and `NEWS - MAIL` pages that are told before their batch.
+/// [`engine!`](crate::engine) works the numbers out.
 pub struct State<
     const PEERS: usize,
     const REGIONS: usize,

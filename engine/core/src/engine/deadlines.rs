@@ -284,9 +284,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Sleeps until `until`, or until half of the outstanding wrs have completed, a deadline
     /// passes, a lane fails, a submitter wakes the engine, or a lane is to be requested. It is the
     /// only call that may sleep. It returns at once if the engine [has news](Self::has_news), a
-    /// page of a hub's submitter is to be told, or work can be posted. While a batch is in flight that
-    /// [reports](crate::batch::Batch::report_pages) its pages, it sleeps for one completion only.
-    /// Poll afterwards in any case.
+    /// page of a hub's submitter is to be told, or work can be posted. While a batch is in flight
+    /// that [reports](crate::batch::Batch::report_pages) its pages, it sleeps for one completion
+    /// only. Poll afterwards in any case.
     ///
     /// Waking up for each completion would cost more than handling the completions
     /// (docs/performance.md).

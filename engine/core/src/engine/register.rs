@@ -86,10 +86,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         unsafe { self.register_ranges(layout, regions, &[], access, numa) }
     }
 
-    /// As [`register_foreign_regions`](Self::register_foreign_regions), of memory of another device,
-    /// whose slots give addresses and no bytes. `exports` has for each range the dmabuf that holds
-    /// it, with the byte at which the range begins, or `None` where the rails know the device's
-    /// addresses as they are. READs address the memory by the addresses of the ranges.
+    /// As [`register_foreign_regions`](Self::register_foreign_regions), of memory of another
+    /// device, whose slots give addresses and no bytes. `exports` has for each range the dmabuf
+    /// that holds it, with the byte at which the range begins, or `None` where the rails know the
+    /// device's addresses as they are. READs address the memory by the addresses of the ranges.
     ///
     /// # Errors
     ///
@@ -114,8 +114,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         unsafe { self.register_ranges(layout, regions, exports, Access::Device, numa) }
     }
 
-    /// Registers a range for each region of a layout, as a part of the dmabuf that `exports` has for
-    /// it, if it has one.
+    /// Registers a range for each region of a layout, as a part of the dmabuf that `exports` has
+    /// for it, if it has one.
     ///
     /// # Safety
     ///

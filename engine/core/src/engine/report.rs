@@ -2,11 +2,11 @@
 //!
 //! The pages to be told are a list through the pages themselves, in the order in which they got
 //! their results: one list for the engine's own thread, which takes it by
-//! [`next_arrival`](Engine::next_arrival), and one for the submitters of a hub, which takes it whole
-//! in each turn. What is told early is what [`Done`](crate::batch::Done) would say later: pages
-//! that share a slot or are joined are a *group*, of which nothing is told before all of its pages
-//! are retired, and then each page that has a slot is, with the result of the group. So a slot that
-//! is told has no READ under way into it, and can be taken.
+//! [`next_arrival`](Engine::next_arrival), and one for the submitters of a hub, which takes it
+//! whole in each turn. What is told early is what [`Done`](crate::batch::Done) would say later:
+//! pages that share a slot or are joined are a *group*, of which nothing is told before all of its
+//! pages are retired, and then each page that has a slot is, with the result of the group. So a
+//! slot that is told has no READ under way into it, and can be taken.
 
 use super::state::Engine;
 use crate::batch::DonePage;
@@ -43,8 +43,8 @@ pub struct Arrival {
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// The next page with a final result, in the order in which the pages got them, of batches that
     /// report their pages. A page is told once. Pages of a batch that has been taken by
-    /// [`next_done`](Self::next_done) are not told any more. Of pages that share a slot the first is
-    /// told, which has the slot.
+    /// [`next_done`](Self::next_done) are not told any more. Of pages that share a slot the first
+    /// is told, which has the slot.
     pub fn next_arrival(&mut self) -> Option<Arrival> {
         let page = self.in_flight.reports.first()?;
         self.in_flight.reports.remove(&mut self.pages, page);

@@ -9,9 +9,9 @@
 //! READ, or if another lane of the same path, from this rail to that of the peer, has carried READs
 //! late in the trial. What another rail has carried, or this rail for another peer, says nothing: a
 //! port of the peer may be down. So where a path has one lane only, a READ that is not answered is
-//! tried again and again, until its page's deadline. READs that overlap faulty memory are not posted for a
-//! while ([`EngineConfig::set_aside`]), and neither are READs of a region in which too many pages
-//! were faulty ([`faults`](crate::regions::faults)).
+//! tried again and again, until its page's deadline. READs that overlap faulty memory are not
+//! posted for a while ([`EngineConfig::set_aside`]), and neither are READs of a region in which too
+//! many pages were faulty ([`faults`](crate::regions::faults)).
 //!
 //! [`EngineConfig::set_aside`]: crate::config::EngineConfig::set_aside
 

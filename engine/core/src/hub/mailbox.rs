@@ -76,9 +76,9 @@ impl Outcome<'_> {
 }
 
 /// The two rings between one submitter and the engine, for at most `N / 2` batches on their way,
-/// and `NEWS - N` pages of them that are told before their batch is done; both are powers of two, at
-/// least 2. A batch has at most two outcomes (overdue and done) beside those of its pages, so the
-/// ring of outcomes never overflows.
+/// and `NEWS - N` pages of them that are told before their batch is done; both are powers of two,
+/// at least 2. A batch has at most two outcomes (overdue and done) beside those of its pages, so
+/// the ring of outcomes never overflows.
 #[derive(Debug)]
 pub struct Mailbox<'s, const N: usize, const NEWS: usize = N> {
     pub(super) orders: Ring<Order<'s>, N>,

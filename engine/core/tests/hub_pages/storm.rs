@@ -1,5 +1,6 @@
-//! Three submitters and the engine's own thread, over rails with the faults of the model. Submitters
-//! withdraw batches, look for outcomes now and then, and are dropped with pages anywhere.
+//! Three submitters and the engine's own thread, over rails with the faults of the model.
+//! Submitters withdraw batches, look for outcomes now and then, and are dropped with pages
+//! anywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -104,8 +104,8 @@ fn a_producer_takes_the_items_that_an_ended_consumer_left() {
     });
 }
 
-/// How a hub tells a submitter a page and then its batch: each goes into the ring, and the sleeper is
-/// woken once behind both. The submitter sleeps when it finds nothing, and gets the slot, whose
+/// How a hub tells a submitter a page and then its batch: each goes into the ring, and the sleeper
+/// is woken once behind both. The submitter sleeps when it finds nothing, and gets the slot, whose
 /// bytes the other thread has written, before the batch.
 #[test]
 fn a_page_comes_before_its_batch_and_wakes_a_sleeper() {
