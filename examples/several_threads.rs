@@ -1,5 +1,6 @@
 //! How several threads of an inference engine feed one reader. Each thread fills batches, submits
-//! them and receives their outcomes, while one thread polls.
+//! them and receives their outcomes, while one thread polls. The first thread is told its pages one
+//! by one, as they arrive, each with its slot; the others get whole batches.
 //!
 //! ```text
 //! cargo run --example several_threads
@@ -9,6 +10,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kvrail::core::batch::DonePage;
 use kvrail::core::hub::Outcome;
 use kvrail::core::memory::Slot;
 use kvrail::shm::ShmRails;
@@ -53,13 +55,13 @@ fn main() -> Result<(), Failure> {
     let running = AtomicUsize::new(THREADS);
     std::thread::scope(|scope| -> Result<(), Failure> {
         let mut threads = Vec::new();
-        for locations in locations.chunks(PAGES) {
+        for (number, locations) in locations.chunks(PAGES).enumerate() {
             // A reader has at most `max_submitters` submitters.
             let submitter = reader.submitter().ok_or("all submitters have been given away")?;
             let (peer, slots) = (peer.clone(), slots.split_off(slots.len() - PAGES));
             let running = &running;
             threads.push(scope.spawn(move || {
-                let good = feed(submitter, &peer, locations, slots);
+                let good = feed(submitter, &peer, locations, slots, number == 0);
                 running.fetch_sub(1, Ordering::Release);
                 good
             }));
@@ -71,30 +73,49 @@ fn main() -> Result<(), Failure> {
             reader.wait(clock::within(Duration::from_millis(10)));
         }
         for (number, thread) in threads.into_iter().enumerate() {
-            let good = thread.join().map_err(|_| "a thread panicked")??;
-            println!("thread {number}: {good} pages, each the requested one");
+            let (good, early) = thread.join().map_err(|_| "a thread panicked")??;
+            println!(
+                "thread {number}: {good} pages, each the requested one, {early} before their batch was done"
+            );
         }
         Ok(())
     })
 }
 
-/// The work of one thread: submits a batch, and waits for its outcome.
+/// The work of one thread: submits a batch, and waits for its outcome. Returns how many pages were
+/// right, and how many of all came before their batch.
 fn feed(
     mut submitter: Submitter<ShmRails>,
     peer: &Peer,
     locations: &[Location],
     slots: Vec<Slot>,
-) -> Result<usize, Failure> {
+    page_by_page: bool,
+) -> Result<(usize, usize), Failure> {
     let mut batch = submitter.batch().ok_or("all batches are in use")?;
+    if page_by_page {
+        batch.report_pages();
+    }
     for (&location, slot) in locations.iter().zip(slots) {
         batch.read(peer.page(location)?, slot).map_err(|(error, _slot)| error)?;
     }
     // A batch that does not fit the mailbox comes back untouched, and so does one after the reader
     // was dropped.
     submitter.submit(batch, clock::within(Duration::from_secs(5))).map_err(|full| full.to_string())?;
+    let right = |page: DonePage| -> Result<usize, Failure> {
+        page.result()?;
+        let bytes = page.slot.bytes().ok_or("host memory")?;
+        Ok(usize::from(bytes.iter().all(|&byte| u32::from(byte) == locations[page.index].slot)))
+    };
+    let (mut good, mut early) = (0, 0);
     let mut done = loop {
         match submitter.next_outcome() {
             Some(Outcome::Done(done)) => break done,
+            // A page of a batch that reports its pages. It and its slot are here, and not in the
+            // batch any more: a thread of a real engine would begin to compute with it.
+            Some(Outcome::Page(_ticket, _tag, page)) => {
+                early += 1;
+                good += right(page)?;
+            }
             // The reader refused the batch: a peer has been removed, or the deadline has passed.
             Some(Outcome::Rejected(rejected)) => return Err(rejected.error.into()),
             // The reader has been dropped, and the slots of these batches with it.
@@ -109,11 +130,8 @@ fn feed(
             None => std::thread::yield_now(),
         }
     };
-    let mut good = 0;
     for page in done.pages() {
-        page.result()?;
-        let bytes = page.slot.bytes().ok_or("host memory")?;
-        good += usize::from(bytes.iter().all(|&byte| u32::from(byte) == locations[page.index].slot));
+        good += right(page)?;
     }
-    Ok(good)
+    Ok((good, early))
 }

@@ -1,6 +1,7 @@
 //! 64 submitters at one reader, half of which die while it runs: by a panic, or by dropping their
 //! handle, with batches in flight. Afterwards every slot is accounted for, every batch has finished
-//! exactly once, and the slots of the dead have come to the reader's own thread.
+//! exactly once, and the slots of the dead have come to the reader's own thread. Half of all
+//! batches report their pages, so that some slots are in a mailbox when their submitter dies.
 //!
 //! `KVRAIL_STRESS_SECONDS=60 cargo test --release -p kvrail --test stress -- --nocapture` runs for
 //! a minute instead of two seconds. How long it runs decides only how much is tried.
@@ -64,12 +65,15 @@ enum Death {
 struct Account {
     submitted: usize,
     finished: usize,
-    /// Batches that have not come back, by their tags: how many pages, and which is the first.
-    on_their_way: BTreeMap<u64, (usize, usize)>,
+    /// Batches that have not come back, by their tags: how many pages, which is the first, and how
+    /// many have been told.
+    on_their_way: BTreeMap<u64, (usize, usize, usize)>,
     /// Batches whose deadline had passed when they were submitted, with their pages. They have no
     /// tag when they come back, and come in order.
     late: VecDeque<usize>,
     good: usize,
+    /// Pages that were told before their batch was done.
+    early: usize,
     withdrawn: usize,
     rejected: usize,
     /// How often all batches were in use.
@@ -124,6 +128,9 @@ impl Feeder<'_> {
         if drawn & 0x100 != 0 {
             batch.set_class(Class::Background);
         }
+        if drawn & 0x200 != 0 {
+            batch.report_pages();
+        }
         let first = drawn as usize >> 32;
         for at in 0..pages {
             let slot = self.account.slots.pop().expect("as many slots as pages");
@@ -146,7 +153,7 @@ impl Feeder<'_> {
         if late {
             self.account.late.push_back(pages);
         } else {
-            self.account.on_their_way.insert(tag, (pages, first));
+            self.account.on_their_way.insert(tag, (pages, first, 0));
         }
         // Whatever becomes of the order, the batch comes back.
         if (drawn >> 20).is_multiple_of(16) {
@@ -169,14 +176,22 @@ impl Feeder<'_> {
             }
             Some(Outcome::Done(mut done)) => {
                 let sent = self.account.on_their_way.remove(&done.tag());
-                let (pages, first) = sent.expect("a batch of this thread, which finishes once");
+                let (pages, first, told) = sent.expect("a batch of this thread, which finishes once");
                 assert_eq!(done.len(), pages);
                 let before = self.account.slots.len();
                 for page in done.pages() {
                     self.look_at(first + page.index, page);
                 }
-                assert_eq!(self.account.slots.len() - before, pages, "each page brings its slot");
+                let back = self.account.slots.len() - before;
+                assert_eq!(told + back, pages, "each page brings its slot, before its batch or with it");
                 self.account.finished += 1;
+            }
+            Some(Outcome::Page(_, tag, page)) => {
+                let sent = self.account.on_their_way.get_mut(&tag).expect("pages come before their batch");
+                sent.2 += 1;
+                let location = sent.1 + page.index;
+                self.account.early += 1;
+                self.look_at(location, page);
             }
             Some(Outcome::Rejected(mut rejected)) => {
                 assert!(matches!(rejected.error, SubmitError::DeadlinePassed { .. }), "{rejected:?}");
@@ -222,8 +237,12 @@ impl Feeder<'_> {
             assert!(Instant::now() < given_up, "no batch in {LIMIT:?}");
             self.take(&waker);
         }
-        let pages =
-            self.account.on_their_way.values().map(|sent| sent.0).chain(self.account.late.iter().copied());
+        let pages = self
+            .account
+            .on_their_way
+            .values()
+            .map(|sent| sent.0 - sent.2)
+            .chain(self.account.late.iter().copied());
         self.account.abandoned = pages.sum();
         if death == Death::Panic {
             // Without the message of the panic hook: this one is meant.
@@ -341,12 +360,15 @@ fn of_64_submitters_half_of_which_die_every_slot_and_batch_is_accounted_for() {
         assert!(account.good > 0, "feeder-{number} has read nothing: {account:?}");
         assert!(number % 2 == 1 || on_their_way == 0, "feeder-{number} has ended before its batches");
     }
+    // All pages of a batch may arrive together: then they come with it.
+    assert!(sum(|account| account.early) > 0, "no page was told early");
     println!(
-        "{} batches in {:.1} s: {} pages, {} withdrawn, {} batches refused, {abandoned} slots of {} dead threads; \
+        "{} batches in {:.1} s: {} pages, {} pages told early, {} withdrawn, {} batches refused, {abandoned} slots of {} dead threads; \
          all batches were in use {} times",
         sum(|account| account.submitted),
         begin.elapsed().as_secs_f64(),
         sum(|account| account.good),
+        sum(|account| account.early),
         sum(|account| account.withdrawn),
         sum(|account| account.rejected),
         died[1] + died[2],

@@ -5,6 +5,18 @@
 //! engine asleep wakes it, and the engine wakes a submitter that sleeps
 //! ([`HubSubmitter::prepare_sleep`]).
 //!
+//! A submitter is told the pages of a batch one by one, as they arrive, if the batch
+//! [reports its pages](crate::batch::Batch::report_pages). They come through the same ring as all
+//! other outcomes, in front of their batch's [`Outcome::Done`], each with its slot: the ring hands
+//! slots over as it hands batches over, wakes the submitter by the same rule, and a dropped
+//! submitter's pages and batches are found in one place. How many pages may be on their way is a
+//! number of the mailbox's type. The submitter counts them when it submits, a page for each page of
+//! the batch, until the page or the end of its batch has come back; it refuses a batch for which
+//! there is no room ([`SendError::NoRoom`]). So the ring never overflows, the engine never waits
+//! for a submitter, and no page is held back. Inside the engine the pages to be told are a list
+//! through the pages themselves, which every turn empties. A batch that does not report its pages
+//! touches none of this.
+//!
 //! Either side may end first. When a submitter is dropped, its batches go on, and their slots come
 //! to the engine's own thread ([`Outcome::Orphan`]). When the hub is dropped, submitters learn it
 //! from their next call.
@@ -82,10 +94,10 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
     /// # Errors
     ///
     /// The hub has `M` submitters already.
-    pub fn submitter<P: Provider, E: EventSink, const N: usize>(
+    pub fn submitter<P: Provider, E: EventSink, const N: usize, const NEWS: usize>(
         &mut self,
         engine: &Engine<'s, P, E>,
-        mailbox: &'r mut Mailbox<'s, N>,
+        mailbox: &'r mut Mailbox<'s, N, NEWS>,
     ) -> Result<HubSubmitter<'s, 'r, P::Waker>, HubFull> {
         let engine_end = self.mailboxes.get_mut(self.open).ok_or(HubFull { limit: M })?;
         self.open += 1;
@@ -93,14 +105,23 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         let (mut outcomes_in, mut outcomes_out) = mailbox.outcomes.split();
         // An earlier submitter left no more batches than there is room for. Its other orders, and
         // `Overdue` outcomes of its time, are dropped.
-        let mut in_flight = 0;
+        let (mut in_flight, mut pages_due) = (0, 0);
         for _ in 0..orders_out.len() {
-            let left = orders_out.pop().filter(|order| matches!(order, Order::Submit(..)));
-            in_flight += usize::from(left.is_some_and(|order| orders_in.push(order).is_ok()));
+            if let Some(Order::Submit(batch, deadline)) = orders_out.pop() {
+                (in_flight, pages_due) = (in_flight + 1, pages_due + batch.early_pages());
+                let put = orders_in.push(Order::Submit(batch, deadline));
+                debug_assert!(put.is_ok(), "the order was in this ring before");
+            }
         }
         for _ in 0..outcomes_out.len() {
-            let left = outcomes_out.pop().filter(|outcome| !matches!(outcome, Outcome::Overdue(..)));
-            in_flight += usize::from(left.is_some_and(|outcome| outcomes_in.push(outcome).is_ok()));
+            if let Some(outcome) =
+                outcomes_out.pop().filter(|outcome| !matches!(outcome, Outcome::Overdue(..)))
+            {
+                in_flight += usize::from(outcome.is_last());
+                pages_due += outcome.pages_due();
+                let put = outcomes_in.push(outcome);
+                debug_assert!(put.is_ok(), "the outcome was in this ring before");
+            }
         }
         let shared = &mailbox.shared;
         shared.submitter_ended.store(false, Ordering::Relaxed);
@@ -115,12 +136,15 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
             pool: engine.pool(),
             waker: engine.provider().waker(),
             in_flight,
+            pages_due,
+            room: NEWS - N,
         })
     }
 
     /// Submits the orders to the engine, polls it, and delivers the outcomes. `own` gets the
     /// outcomes of batches that the engine's own thread has submitted, and the slots of dropped
-    /// submitters. Returns how many outcomes there were.
+    /// submitters. Pages of these batches that are told before their batch come by
+    /// [`Engine::next_arrival`] as ever. Returns how many outcomes there were.
     #[inline]
     pub fn turn<P: Provider, E: EventSink>(
         &mut self,
@@ -160,6 +184,9 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
                 None => own(outcome),
             }
         };
+        while let Some((origin, ticket, tag, page)) = engine.next_early() {
+            deliver(origin, Outcome::Page(ticket, tag, page));
+        }
         while let Some((ticket, origin, tag)) = engine.next_overdue_of() {
             deliver(origin, Outcome::Overdue(ticket, tag));
         }
@@ -216,8 +243,8 @@ impl<'s> MailboxEnd<'s, '_> {
         if self.orphaned {
             return return_slots(outcome, own);
         }
-        // At most N / 2 batches are on their way, with at most two outcomes each, and the ring has
-        // room for N.
+        // At most N / 2 batches are on their way, with at most two outcomes each, and no more pages
+        // than the submitter has counted as due; the ring has room for all of them.
         let delivered = self.outcomes.push(outcome);
         self.delivered = true;
         debug_assert!(delivered.is_ok(), "a mailbox has room for the outcomes of all its batches");
@@ -243,6 +270,7 @@ impl<'s> MailboxEnd<'s, '_> {
 fn return_slots<'s>(outcome: Outcome<'s>, own: &mut impl FnMut(Outcome<'s>)) {
     match outcome {
         Outcome::Done(mut done) => done.pages().for_each(|page| own(Outcome::Orphan(page.slot))),
+        Outcome::Page(.., page) => own(Outcome::Orphan(page.slot)),
         Outcome::Rejected(mut rejected) => {
             rejected.batch.clear().for_each(|slot| own(Outcome::Orphan(slot)));
         }

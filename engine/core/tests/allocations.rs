@@ -9,6 +9,7 @@ mod heap;
 use common::*;
 use heap::heap_calls;
 use kvrail_core::config::EngineConfig;
+use kvrail_core::hub::{Hub, Mailbox, Outcome};
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
@@ -93,4 +94,78 @@ fn the_data_path_makes_no_heap_call() {
         "{pages} pages, {late} late, {failed} failed, {again} again"
     );
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}
+
+/// The hand-over between submitters and the engine: orders, pages told before their batch, batches,
+/// and what a dropped submitter leaves.
+#[test]
+fn submitters_are_told_pages_and_batches_without_a_heap_call() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(3), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 5);
+    let dest = Destination::new(32, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut mailboxes = Box::new([const { Mailbox::<8, 64>::with_room_for_pages() }; 2]);
+    let config = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
+    let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 2, 5);
+    let mut hub = Hub::<2>::new();
+    let [one, two] = &mut *mailboxes;
+    let mut stays = hub.submitter(&engine, one).unwrap();
+    let mut leaves = Some(hub.submitter(&engine, two).unwrap());
+    let (mut told, mut with_batch, mut orphans, mut batches) = (0, 0, 0, 0);
+    let (calls, ()) = heap_calls(|| {
+        while batches < 200 || stays.in_flight() > 0 {
+            if batches == 100 {
+                leaves = None;
+            }
+            for submitter in [Some(&mut stays), leaves.as_mut()].into_iter().flatten() {
+                if batches < 200
+                    && slots.len() >= 6
+                    && submitter.in_flight() < 2
+                    && let Some(mut batch) = submitter.batch()
+                {
+                    batches += 1;
+                    batch.report_pages();
+                    for slot in 0..6 {
+                        let page = region.page(owner.location(slot)).unwrap();
+                        let into = slots.pop().unwrap();
+                        if slot == 3 {
+                            batch.join(page, into).unwrap()
+                        } else {
+                            batch.read(page, into).unwrap()
+                        }
+                    }
+                    submitter.submit(batch, Time::NEVER).unwrap();
+                }
+                while let Some(outcome) = submitter.next_outcome() {
+                    match outcome {
+                        Outcome::Page(.., page) => {
+                            told += 1;
+                            slots.push(page.slot);
+                        }
+                        Outcome::Done(mut done) => {
+                            slots.extend(done.pages().map(|page| page.slot).inspect(|_| with_batch += 1));
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            hub.turn(&mut engine, sim.now(), |outcome| match outcome {
+                Outcome::Orphan(slot) => {
+                    orphans += 1;
+                    slots.push(slot);
+                }
+                other => panic!("{other:?}"),
+            });
+            engine.wait(sim.now(), sim.now() + Nanos::from_micros(2));
+        }
+    });
+    assert_eq!(calls, 0, "heap calls of the hub");
+    assert!(
+        told > 500 && with_batch > 20 && orphans > 0,
+        "{told} told, {with_batch} with a batch, {orphans} orphans"
+    );
 }

@@ -1,8 +1,9 @@
-//! Memory that is longer than a rail registers at once.
+//! Memory that is longer than a rail registers at once, and memory of a device that is registered
+//! region by region.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "storage and destination memory are the test's, and outlive the engine")]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::Engine;
@@ -14,13 +15,14 @@ use kvrail_core::provider::{
 };
 use kvrail_core::storage::EngineStorage;
 use kvrail_core::verbs_abi::Wc;
-use kvrail_layouts::KvLayout;
 use kvrail_layouts::catalogue::VllmFp8DsMla;
+use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, KvLayout, Level, PlaneDecl};
 
 const LIMIT: u64 = 8192;
 
-/// One rail that registers [`LIMIT`] bytes at once, and counts what is registered.
-struct Short<'a>(&'a Cell<i32>);
+/// One rail that registers [`LIMIT`] bytes at once, counts what is registered, and notes what came
+/// as a dmabuf. It refuses dmabufs of the descriptor -1.
+struct Short<'a>(&'a Cell<i32>, &'a RefCell<Vec<(MemoryRange, DmaBuf)>>);
 
 #[derive(Clone, Copy, Debug)]
 struct NoWaker;
@@ -65,7 +67,11 @@ unsafe impl Provider for Short<'_> {
         self.0.set(self.0.get() + 1);
         Ok([0; MAX_RAILS])
     }
-    fn register_dmabuf(&mut self, range: MemoryRange, _: DmaBuf) -> Result<RailKeys, RegisterError> {
+    fn register_dmabuf(&mut self, range: MemoryRange, dmabuf: DmaBuf) -> Result<RailKeys, RegisterError> {
+        if dmabuf.fd == -1 {
+            return Err(RegisterError { rail: 0, range, errno: 95 });
+        }
+        self.1.borrow_mut().push((range, dmabuf));
         self.register(range)
     }
     fn deregister(&mut self, _: MemoryRange, _: &RailKeys) {
@@ -96,11 +102,12 @@ unsafe impl Provider for Short<'_> {
 
 #[test]
 fn memory_that_a_rail_cannot_register_at_once_is_refused_and_parts_of_it_are_not() {
-    let registered = Cell::new(0);
+    let (registered, exported) = (Cell::new(0), RefCell::new(Vec::new()));
     let mut storage = Box::new(EngineStorage::<1, 1, 4, 8, 1, 1>::new());
     // SAFETY: the storage is declared before the engine, and nothing is forgotten.
     let mut engine =
-        unsafe { Engine::start_scoped(&mut *storage, Short(&registered), EngineConfig::DEFAULT) }.unwrap();
+        unsafe { Engine::start_scoped(&mut *storage, Short(&registered, &exported), EngineConfig::DEFAULT) }
+            .unwrap();
     // The engine has memory of its own.
     let begin = registered.replace(0);
     let memory: &'static mut [u8] = Box::leak(vec![0; 2 * LIMIT as usize].into_boxed_slice());
@@ -137,4 +144,52 @@ fn memory_that_a_rail_cannot_register_at_once_is_refused_and_parts_of_it_are_not
     assert_eq!(slots.err(), too_long(stride));
     assert_eq!(registered.get(), 0);
     registered.set(begin);
+}
+
+/// Memory of a device as the test's stand-in has it: no GPU is needed, since nothing is read into
+/// it.
+#[test]
+fn each_region_of_a_devices_memory_is_registered_by_its_own_export() {
+    let (registered, exported) = (Cell::new(0), RefCell::new(Vec::new()));
+    let mut storage = Box::new(EngineStorage::<1, 1, 4, 8, 1, 1>::new());
+    let short = Short(&registered, &exported);
+    // SAFETY: the storage is declared before the engine, and nothing is forgotten.
+    let mut engine = unsafe { Engine::start_scoped(&mut *storage, short, EngineConfig::DEFAULT) }.unwrap();
+    let begin = registered.replace(0);
+    // Two layers of 4 tokens of 64 bytes, a region for each.
+    let layout = Declaration {
+        axes: &[Axis::whole(AxisKind::Layer, 2), Axis::whole(AxisKind::Token, 4)],
+        order: &[Level::Regions(AxisKind::Layer), Level::Axis(AxisKind::Token)],
+        planes: &[PlaneDecl::of(&[FieldDecl::new("row", ElementKind::U8, 64)])],
+        ..Declaration::EMPTY
+    }
+    .expect();
+    let layout = &layout;
+    assert_eq!((layout.regions(), layout.region_bytes(1)), (2, Some(256)));
+    let at = |addr, len, stride| DestinationRegion { range: MemoryRange { addr, len }, stride };
+    let regions = [at(1 << 46, 4 * 256, 256), at(1 << 45, 4 * 2048, 2048)];
+    let dmabuf = |fd, offset| Some(DmaBuf { fd, offset });
+    // SAFETY: nothing is ever written there.
+    let mut register = |exports: &[Option<DmaBuf>]| unsafe {
+        engine.register_device_regions(layout, &regions, exports, None)
+    };
+    let error = register(&[dmabuf(7, 0)]).unwrap_err();
+    assert_eq!(error, RegionError::Regions { given: 1, layout: 2 });
+    // The second region is refused: the first does not stay registered.
+    let error = register(&[dmabuf(7, 0), dmabuf(-1, 0)]).unwrap_err();
+    assert!(matches!(error, RegionError::Provider(RegisterError { errno: 95, .. })), "{error}");
+    assert_eq!((registered.get(), exported.borrow_mut().drain(..).count()), (0, 1));
+
+    // One by a dmabuf, one by its addresses.
+    let mut slots = register(&[dmabuf(7, 8192), None]).unwrap();
+    assert_eq!(registered.get(), 2);
+    assert_eq!(*exported.borrow(), [(regions[0].range, DmaBuf { fd: 7, offset: 8192 })]);
+    assert_eq!((slots.total(), slots.slot_bytes()), (4, 256));
+    let mut slot = slots.nth(2).unwrap();
+    assert!(slot.bytes_mut().is_none() && engine.slot_bytes(&slot, 1).is_none());
+    let places = [0, 1, 2].map(|region| engine.slot_address(&slot, region));
+    assert_eq!(places, [Some((1 << 46) + 512), Some((1 << 45) + 4096), None]);
+    // Two slots before it were given out and dropped: the region stays registered.
+    assert!(slots.put(slot).is_ok() && engine.unregister(slots).is_err());
+    registered.set(begin + registered.get());
 }

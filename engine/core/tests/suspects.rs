@@ -331,3 +331,134 @@ fn a_suspect_that_fails_again_and_again_does_not_keep_another_from_being_tried()
     // The lane with the second batch has failed first.
     assert_eq!(tags, [1, 0], "the first was tried first, and then the other, and then the first again");
 }
+
+/// A READ gets no answer, and is tried alone over a path of its peer. What carries READs meanwhile
+/// decides whether its page is faulty.
+struct Unanswered<'e, 's, 'm> {
+    engine: Engine<'s, sim::SimRails<'m>>,
+    sim: &'m Sim<'m>,
+    owner: &'e Owner,
+    region: RemoteRegion,
+    /// A peer behind the same rails.
+    other: (&'e Owner, RemoteRegion),
+    slots: Slots,
+    spare: Vec<kvrail_core::memory::Slot>,
+    peer: kvrail_core::id::PeerId,
+    result: Option<Result<(), PageError>>,
+}
+
+/// The tag of the batch with the page that gets no answer.
+const TRIED: u64 = 1;
+
+/// The peer has one lane over rail 0, and the READ that kills it is under way. The other peer has
+/// two lanes over rail 1.
+fn with_unanswered(scenario: impl FnOnce(&mut Unanswered<'_, '_, '_>)) {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(2);
+    let model = sim::SimConfig { retry: Nanos::from_millis(1), ..sim::SimConfig::new(8) };
+    let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
+    let [one, two] = &mut bytes[..] else { panic!("two owners") };
+    let (owner, other) = (Owner::new(&sim, one, 5), Owner::new(&sim, two, 6));
+    let dest = Destination::new(64, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = EngineConfig { chunk_bytes: 16_384, ..EngineConfig::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (peer, region, lanes) = connect(&mut engine, &sim, &owner, 1, 1, 8);
+    sim.script(lanes[0], Fate::Status { nth: 0, status: WcStatus::RETRY_EXC_ERR }).unwrap();
+    let (other_peer, other_region, _) = connect(&mut engine, &sim, &other, 0, 0, 8);
+    for _ in 0..2 {
+        attach(&mut engine, &sim, other_peer, &other, 1, 8).unwrap();
+    }
+    let mut batch = fill(&mut engine, &owner, &region, &mut slots, 1);
+    batch.set_tag(TRIED);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let (other, spare) = ((&other, other_region), Vec::new());
+    let mut world =
+        Unanswered { engine, sim: &sim, owner: &owner, region, other, slots, spare, peer, result: None };
+    scenario(&mut world);
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}
+
+impl<'m> Unanswered<'_, '_, 'm> {
+    fn attach(&mut self, rail: u8) -> sim::LaneHandle {
+        attach(&mut self.engine, self.sim, self.peer, self.owner, rail, 8).unwrap().1
+    }
+
+    /// Goes on until the suspect has been posted over `rail`, and nothing else of the peer.
+    fn until_tried_on(&mut self, rail: u8) {
+        while self.engine.rail_stats(RailIndex(rail)).unwrap().reposted == 0 {
+            self.engine.wait(self.sim.now(), LATE);
+            self.engine.poll(self.sim.now());
+            assert!(self.sim.now() < LATE && self.engine.next_done().is_none());
+        }
+    }
+
+    /// Keeps both peers busy until the page has its result, and returns it.
+    fn under_load(&mut self) -> Result<(), PageError> {
+        while self.result.is_none() {
+            while self.engine.in_flight() < 5
+                && let Some(mut batch) = self.engine.batch()
+            {
+                let (owner, region) = if self.engine.in_flight() % 2 == 0 {
+                    (self.owner, &self.region)
+                } else {
+                    (self.other.0, &self.other.1)
+                };
+                for slot in 1..4 {
+                    let into = self.spare.pop().or_else(|| self.slots.next()).unwrap();
+                    batch.read(region.page(owner.location(slot)).unwrap(), into).unwrap();
+                }
+                self.engine.submit(batch, self.sim.now(), LATE).unwrap();
+            }
+            self.engine.wait(self.sim.now(), self.sim.now() + Nanos::from_micros(20));
+            self.engine.poll(self.sim.now());
+            while let Some(mut done) = self.engine.next_done() {
+                let tried = done.tag() == TRIED;
+                for page in done.pages() {
+                    if tried {
+                        self.result = Some(page.result);
+                    }
+                    self.spare.push(page.slot);
+                }
+            }
+            assert!(self.sim.now() < LATE, "the page never ends");
+        }
+        self.result.take().unwrap()
+    }
+}
+
+/// The peer carries READs over its other rail, and the rail carries READs of another peer: neither
+/// says that the path between the two was fine.
+#[test]
+fn a_port_of_the_peer_that_goes_down_while_a_page_is_tried_makes_the_page_not_faulty() {
+    with_unanswered(|world| {
+        for rail in [1, 1, 0] {
+            world.attach(rail);
+        }
+        world.until_tried_on(1);
+        world.sim.apply(Action::RemoteRailDown(world.owner.peer, RailIndex(1)));
+        assert_eq!(world.under_load(), Ok(()), "it is read over the other rail");
+        assert_eq!(world.engine.peer_stats(world.peer).unwrap().faults, 0);
+    });
+}
+
+/// Other lanes of the same path carry READs all the time, so the page is the cause.
+#[test]
+fn a_page_that_gets_no_answer_over_a_path_that_carries_other_reads_is_faulty() {
+    with_unanswered(|world| {
+        let tried = world.attach(0);
+        world.sim.script(tried, Fate::Status { nth: 0, status: WcStatus::RETRY_EXC_ERR }).unwrap();
+        let posted = world.engine.rail_stats(RailIndex(0)).unwrap().reposted;
+        assert_eq!(posted, 0);
+        world.until_tried_on(0);
+        for _ in 0..2 {
+            world.attach(0);
+        }
+        let result = world.under_load();
+        assert!(
+            matches!(result, Err(PageError::Fault { status: WcStatus::RETRY_EXC_ERR, .. })),
+            "{result:?}"
+        );
+    });
+}

@@ -123,6 +123,28 @@ pub const fn most_regions(layouts: &[u32]) -> usize {
     most as usize
 }
 
+/// The most pages of one submitter's batches that are told before their batch is done: all pages of
+/// all batches, but no more than this number where one batch does not have as many. It keeps a
+/// mailbox to some hundreds of KiB, which take memory only as far as they are used.
+const EARLY_PAGES: usize = 1024;
+
+/// Places for outcomes in a mailbox of `mail` places for orders: as many, and the pages that are
+/// told before their batch is done, a power of two.
+#[must_use]
+pub const fn news(mail: usize, submitters: usize, batches: usize, batch: usize) -> usize {
+    let pages = match batches.saturating_mul(batch) {
+        all if all < EARLY_PAGES => all,
+        _ if batch > EARLY_PAGES => batch,
+        _ => EARLY_PAGES,
+    };
+    // Numbers that are too large have checks of their own, which report them.
+    if submitters == 0 || batches > 16_384 || batch > 65_535 {
+        mail
+    } else {
+        (mail + pages).next_power_of_two()
+    }
+}
+
 /// Places in a mailbox: two for each batch, a power of two.
 #[must_use]
 pub const fn mail(submitters: usize, batches: usize) -> usize {

@@ -13,7 +13,7 @@ pub use self::checks::{
     accept_page, accept_peers, accept_plan, accept_plan_of, accept_plans, accept_rail_bytes, accept_rail_wrs,
     accept_rails, accept_range, accept_regions, accept_submitters,
 };
-pub use self::declaration::{MAX_SUBMITTERS, Maxima, lanes, mail, most_regions, pools, regions};
+pub use self::declaration::{MAX_SUBMITTERS, Maxima, lanes, mail, most_regions, news, pools, regions};
 #[cfg(feature = "std")]
 pub use self::declared_reader::{Declared, DeclaredPage};
 #[cfg(feature = "std")]

@@ -1,7 +1,7 @@
 //! GPU memory as destination: its registration, and why it cannot be read into.
 
 use kvrail_core::memory::RegionError;
-use kvrail_core::provider::RegisterError;
+use kvrail_core::provider::{MemoryRange, RegisterError};
 use kvrail_verbs::gpu::DeviceMemory;
 
 /// Why a GPU's memory cannot be read into.
@@ -16,6 +16,19 @@ pub enum DeviceError {
         "the rails do not take device memory as a dmabuf ({0}), and nvidia-peermem is not loaded. Either is enough: a NIC whose driver knows dmabufs (mlx5, with Linux 5.12 and rdma-core 34), or `modprobe nvidia-peermem`"
     )]
     Refused(RegisterError),
+    /// A range of a region does not lie within the memory that was named for it.
+    #[error(
+        "the range of region {region} has {} bytes at {:#x}, and its device memory {} bytes at {:#x}: give a range within the memory",
+        range.len, range.addr, memory.len, memory.addr
+    )]
+    Outside {
+        /// The region of the layout.
+        region: u32,
+        /// The range that was given for it.
+        range: MemoryRange,
+        /// The range of the memory.
+        memory: MemoryRange,
+    },
     /// The memory cannot be registered, for a reason that host memory can have as well.
     #[error(transparent)]
     Region(#[from] RegionError),
@@ -28,6 +41,7 @@ impl DeviceError {
         match self {
             Self::Registered => 6080,
             Self::Refused(_) => 6081,
+            Self::Outside { .. } => 6082,
             Self::Region(source) => source.code(),
         }
     }

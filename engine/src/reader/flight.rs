@@ -49,8 +49,8 @@ impl<T: ReaderTransport> Reader<T> {
         self.engine.next_arrival()
     }
 
-    /// Takes the slot of a page that has been told, before its batch is done. `None` if several
-    /// pages share the slot or are joined, or if it was taken before.
+    /// Takes the slot of a page that has been told, before its batch is done. `None` if it was
+    /// taken before, or if the batch is done.
     pub fn take_slot(&mut self, arrival: &Arrival) -> Option<Slot> {
         self.engine.take_slot(arrival)
     }

@@ -245,8 +245,8 @@ impl<T: ReaderTransport> Reader<T> {
 
     /// A handle for another thread, by which it fills batches
     /// ([`batch`](hub::HubSubmitter::batch)), [submits](hub::HubSubmitter::submit) them and takes
-    /// [their outcomes](hub::Outcome), while this thread goes on polling; `None` when there is none
-    /// left. There are as many as `max_submitters` of [`engine!`](crate::engine) says.
+    /// [their outcomes](hub::Outcome), page by page where a batch [asks](Batch::report_pages),
+    /// while this thread polls; `None` after `max_submitters` of [`engine!`](crate::engine).
     ///
     /// Every batch goes back to the handle that it came from. A handle may be dropped at any time:
     /// the slots of its batches under way come by [`next_orphan`](Self::next_orphan), and the

@@ -1,10 +1,10 @@
 //! Memory that pages land in, and plans by which they land there in another layout.
 #![allow(unsafe_code, reason = "foreign memory, on the caller's word")]
 
-#[cfg(feature = "cuda")]
-use kvrail_core::layout::LayoutRef;
 use kvrail_core::memory::{Access, DestinationRegion, RegionError, Slot, Slots};
 use kvrail_core::plan::{AddPlanError, ForgetPlanError, PlanRef};
+#[cfg(feature = "cuda")]
+use kvrail_core::provider::DmaBuf;
 use kvrail_core::provider::MemoryRange;
 use kvrail_layouts::Plan;
 #[cfg(feature = "cuda")]
@@ -202,50 +202,103 @@ impl<T: ReaderTransport> Reader<T> {
     /// that has arrived is visible to kernels that are launched afterwards, and perhaps not to a
     /// kernel that runs already.
     ///
+    /// If the reader's layout has several regions, the memory is divided among them, one behind the
+    /// other, with as many slots as fit; [`slot_address`](Self::slot_address) says where the pieces
+    /// of a slot are. For regions that lie elsewhere see
+    /// [`register_device_for`](Self::register_device_for).
+    ///
     /// # Errors
     ///
-    /// The reader's pages have several regions, for which `register_foreign_for` takes the
-    /// addresses of each; or the memory is registered already, holds no page, or is not taken by
-    /// the rails: the error says what is missing.
+    /// The memory is registered already, holds no page, or is not taken by the rails: the error
+    /// says what is missing.
     pub fn register_device(&mut self, memory: &DeviceMemory) -> Result<Slots, DeviceError> {
-        let (given, layout) = (1, self.layout.regions());
-        if layout != 1 {
-            return Err(RegionError::Regions { given, layout }.into());
+        let (layout, MemoryRange { mut addr, len: bytes }) = (self.layout, memory.range());
+        let geometry = layout.geometry();
+        let slot_bytes = geometry.page_bytes();
+        let slots = bytes.checked_div(slot_bytes).filter(|&slots| slots > 0);
+        let slots = slots.ok_or(RegionError::TooSmall { bytes, slot_bytes })?;
+        let mut regions = Vec::new();
+        for region in 0..geometry.regions() {
+            let stride = geometry.region_bytes(region).unwrap_or(0);
+            // All regions together have no more bytes than the memory.
+            let range = MemoryRange { addr, len: stride * slots };
+            addr += range.len;
+            regions.push((memory.clone(), DestinationRegion { range, stride }));
         }
-        if !memory.claim() {
-            return Err(DeviceError::Registered);
+        self.register_device_for(&layout, &regions)
+    }
+
+    /// As [`register_device`](Self::register_device), for pages of any layout: `regions` says for
+    /// each region of the layout in which memory it is, where slot 0 is there, and how far slots
+    /// are apart. One memory may hold several of them: K and V objects, a range a layer, each of an
+    /// allocation of its own or side by side.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_device`](Self::register_device), a range is not within its memory, or as
+    /// [`register_foreign_for`](Self::register_foreign_for).
+    pub fn register_device_for(
+        &mut self,
+        layout: &PageLayout,
+        regions: &[(DeviceMemory, DestinationRegion)],
+    ) -> Result<Slots, DeviceError> {
+        let (mut ranges, mut exports) = (Vec::new(), Vec::new());
+        for (region, (memory, at)) in (0..).zip(regions) {
+            let (MemoryRange { addr, len }, of) = (at.range, memory.range());
+            let offset = addr
+                .checked_sub(of.addr)
+                .filter(|offset| offset.checked_add(len).is_some_and(|end| end <= of.len));
+            let outside = DeviceError::Outside { region, range: at.range, memory: of };
+            let offset = offset.ok_or(outside)?;
+            ranges.push(*at);
+            // The range lies as far behind the beginning of the export as behind that of the
+            // memory.
+            exports.push(
+                memory.dmabuf().map(|DmaBuf { fd, offset: from }| DmaBuf { fd, offset: from + offset }),
+            );
         }
-        let registered = Registered(memory.clone());
-        let known = self.engine.add_page_layout(self.layout.geometry()).map_err(RegionError::from)?;
-        let slots = of_layout(self.register_claimed(memory)?, known);
-        self.devices.push((slots.region(), registered));
+        // Ranges that are not those of the layout are refused before a memory is claimed.
+        DestinationRegion::slots_of(layout.geometry(), &ranges)?;
+        let mut claimed: Vec<Registered> = Vec::new();
+        for (memory, _) in regions {
+            if claimed.iter().any(|Registered(of)| of.is_same(memory)) {
+                continue;
+            }
+            if !memory.claim() {
+                return Err(DeviceError::Registered);
+            }
+            claimed.push(Registered(memory.clone()));
+        }
+        let slots = self.register_claimed(layout, &ranges, exports, &claimed)?;
+        self.devices.extend(claimed.into_iter().map(|memory| (slots.region(), memory)));
         Ok(slots)
     }
 
-    fn register_claimed(&mut self, memory: &DeviceMemory) -> Result<Slots, DeviceError> {
-        let (range, numa) = (memory.range(), memory.numa());
-        let slot_bytes = self.layout.page_bytes().into();
-        if let Some(dmabuf) = memory.dmabuf() {
+    fn register_claimed(
+        &mut self,
+        layout: &PageLayout,
+        ranges: &[DestinationRegion],
+        mut exports: Vec<Option<DmaBuf>>,
+        memory: &[Registered],
+    ) -> Result<Slots, DeviceError> {
+        let mut nodes = memory.iter().map(|Registered(memory)| memory.numa());
+        let numa = nodes.next().flatten().filter(|&node| nodes.all(|other| other == Some(node)));
+        let is_peer_memory = memory.iter().all(|Registered(memory)| memory.is_peer_memory());
+        let geometry = layout.geometry();
+        if exports.iter().any(Option::is_some) {
             // SAFETY: claimed, so the slots alone use it, and it stays valid while `devices` has a
             // handle: until it is unregistered, or the engine is gone. The code that made a handle
             // of memory of its own promised the rest.
-            match unsafe { self.engine.register_dmabuf(range, dmabuf, slot_bytes, numa) } {
-                Err(RegionError::Provider(error)) if memory.is_peer_memory() => {
+            match unsafe { self.engine.register_device_regions(geometry, ranges, &exports, numa) } {
+                Err(RegionError::Provider(error)) if is_peer_memory => {
                     tracing::info!(%error, "not as a dmabuf: by nvidia-peermem");
+                    exports.fill(None);
                 }
                 Err(RegionError::Provider(error)) => return Err(DeviceError::Refused(error)),
                 other => return Ok(other?),
             }
         }
         // SAFETY: as above.
-        Ok(unsafe { self.engine.register_foreign(range, slot_bytes, Access::Device, numa) }?)
+        Ok(unsafe { self.engine.register_device_regions(geometry, ranges, &exports, numa) }?)
     }
-}
-
-/// Slots that have just been made, for pages of this layout.
-#[cfg(feature = "cuda")]
-fn of_layout(mut slots: Slots, layout: LayoutRef) -> Slots {
-    let said = slots.set_layout(layout);
-    debug_assert_eq!(said, Ok(()), "slots of one engine, none of them given out");
-    slots
 }

@@ -15,7 +15,8 @@ use super::submitters::Submitters;
 use crate::transport::LANE_DEPTH;
 
 /// A reader's state: an engine's storage, and the mailboxes of `SUBMITTERS` threads that feed it,
-/// each for `MAIL / 2` batches. [`engine!`](crate::engine) works the numbers out.
+/// each for `MAIL / 2` batches and `NEWS - MAIL` pages that are told before their batch.
+/// [`engine!`](crate::engine) works the numbers out.
 pub struct State<
     const PEERS: usize,
     const REGIONS: usize,
@@ -25,9 +26,10 @@ pub struct State<
     const PAGES: usize,
     const SUBMITTERS: usize,
     const MAIL: usize,
+    const NEWS: usize,
 > {
     storage: storage::EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
-    mailboxes: [MaybeUninit<Mailbox<'static, MAIL>>; SUBMITTERS],
+    mailboxes: [MaybeUninit<Mailbox<'static, MAIL, NEWS>>; SUBMITTERS],
 }
 
 /// A [`State`] of any numbers. Nothing else implements it.
@@ -57,7 +59,8 @@ impl<
     const PAGES: usize,
     const SUBMITTERS: usize,
     const MAIL: usize,
-> Room for State<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES, SUBMITTERS, MAIL>
+    const NEWS: usize,
+> Room for State<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES, SUBMITTERS, MAIL, NEWS>
 {
 }
 
@@ -70,7 +73,8 @@ impl<
     const PAGES: usize,
     const SUBMITTERS: usize,
     const MAIL: usize,
-> SealedState for State<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES, SUBMITTERS, MAIL>
+    const NEWS: usize,
+> SealedState for State<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES, SUBMITTERS, MAIL, NEWS>
 {
     fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self {
         type Inner<
@@ -97,7 +101,7 @@ impl<
         engine_config: EngineConfig,
     ) -> Result<(Engine<'static, P>, Option<Submitters<P>>), EngineStartError> {
         let engine = Engine::start(&mut self.storage, provider, engine_config)?;
-        let mailboxes = self.mailboxes.iter_mut().map(|mailbox| mailbox.write(Mailbox::new()));
+        let mailboxes = self.mailboxes.iter_mut().map(Mailbox::in_place);
         let submitters = (SUBMITTERS > 0).then(|| Submitters::new(&engine, mailboxes));
         Ok((engine, submitters))
     }
@@ -112,7 +116,8 @@ impl<
     const PAGES: usize,
     const SUBMITTERS: usize,
     const MAIL: usize,
-> fmt::Debug for State<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES, SUBMITTERS, MAIL>
+    const NEWS: usize,
+> fmt::Debug for State<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES, SUBMITTERS, MAIL, NEWS>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State").field("bytes", &size_of::<Self>()).finish_non_exhaustive()
@@ -136,11 +141,11 @@ pub const MAX_BATCH: usize = 256;
 
 /// The state of a reader that was not declared.
 pub(super) type Undeclared =
-    State<MAX_PEERS, 256, 512, { LANE_DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2>;
+    State<MAX_PEERS, 256, 512, { LANE_DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2, 2>;
 /// The same for up to [`MANY_PEERS`] peers, with four regions for each of them, and one lane. A
 /// peer that finds no lane free gets one when it is read from.
 pub(super) type ManyPeers =
-    State<MANY_PEERS, { 4 * MANY_PEERS }, MANY_PEERS, { LANE_DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2>;
+    State<MANY_PEERS, { 4 * MANY_PEERS }, MANY_PEERS, { LANE_DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2, 2>;
 
 /// The state of a reader that was not declared, out of a box: freed in the reader's `drop`, when
 /// the engine is gone.

@@ -28,9 +28,9 @@ pub struct Submitters<P: Provider> {
 }
 
 impl<P: Provider> Submitters<P> {
-    pub(super) fn new<const N: usize>(
+    pub(super) fn new<const N: usize, const NEWS: usize>(
         engine: &Engine<'static, P>,
-        mailboxes: impl Iterator<Item = &'static mut Mailbox<'static, N>>,
+        mailboxes: impl Iterator<Item = &'static mut Mailbox<'static, N, NEWS>>,
     ) -> Self {
         let mut hub = Hub::new();
         // `engine!` refuses more mailboxes than the hub has places.
@@ -58,6 +58,8 @@ impl<P: Provider> Submitters<P> {
                 overdue.push_back(ticket);
             }
             Outcome::Orphan(slot) => orphans.push_back(slot),
+            // Of an earlier hub's batches, which a reader has none of; but no slot is lost.
+            Outcome::Page(.., page) => orphans.push_back(page.slot),
             // Submitters alone need these: `Reader::submit` refuses a batch at once, and the
             // reader's own thread knows when the reader ends.
             Outcome::Rejected(_) | Outcome::ReaderGone(_) => {}

@@ -4,7 +4,6 @@
 use kvrail_core::batch::Done;
 use kvrail_core::error::PageError;
 use kvrail_core::memory::Slot;
-use kvrail_core::verbs_abi::WcStatus;
 
 use super::owner::Owner;
 use super::world::{Flying, Part, World};
@@ -54,9 +53,7 @@ impl<'s> World<'s, '_> {
             if let Err(error) = result {
                 self.check_error(&flying, i, error);
             }
-            if let Some(told) = part.told
-                && (told.is_err() || !flying.is_group(i))
-            {
+            if let Some(told) = part.told {
                 assert_eq!(told, *result, "page {i} was told otherwise");
             }
         }
@@ -91,10 +88,6 @@ impl<'s> World<'s, '_> {
                 let untouched = |part: &Part| !part.validated || part.is_untouched(&self.owners[part.owner]);
                 assert!(!group().all(untouched), "{error}: a page that was there all the time");
             }
-            // A path that fails while the peer and the rail carry other READs is taken for a faulty
-            // page: the engine asks neither for the peer's port nor for the order of the two.
-            PageError::Fault { status: WcStatus::RETRY_EXC_ERR, .. } if self.down => {}
-            PageError::SetAside { status: WcStatus::RETRY_EXC_ERR, .. } if self.down => {}
             PageError::Fault { .. } | PageError::SetAside { .. } => {
                 assert!(self.faulty, "{error}, though no page can fail");
             }
@@ -118,21 +111,23 @@ impl<'s> World<'s, '_> {
         while let Some(arrival) = self.engine.next_arrival() {
             let flying = self.flying[arrival.tag as usize].as_mut().expect("a batch in flight");
             assert!(flying.reports && flying.ticket == arrival.ticket);
+            assert!(!flying.parts[arrival.page].shares, "the page that has the slot is told");
             let earlier = flying.parts[arrival.page].told.replace(arrival.result);
             assert_eq!(earlier, None, "a page is told once");
             if taken >> (arrival.page % 8) & 1 == 0 {
                 continue;
             }
-            let alone = !flying.is_group(arrival.page);
             let Some(slot) = self.engine.take_slot(&arrival) else { continue };
-            assert!(alone, "a slot of a group comes back with the batch");
             assert!(self.engine.take_slot(&arrival).is_none(), "a slot is taken once");
             assert_eq!(slot.index(), arrival.slot);
             let at = flying.slots.iter().position(|&index| index == slot.index());
             flying.slots.remove(at.expect("a slot of the batch"));
             if arrival.result.is_ok() {
                 let flying = self.flying[arrival.tag as usize].as_ref().expect("it is in flight");
-                self.check_bytes(&flying.parts[arrival.page], &slot);
+                let shared = flying.parts[arrival.page + 1..].iter().take_while(|part| part.shares);
+                for part in std::iter::once(&flying.parts[arrival.page]).chain(shared) {
+                    self.check_bytes(part, &slot);
+                }
             }
             self.give_back(slot);
         }
@@ -146,9 +141,5 @@ impl Flying {
         let first = (0..=i).rev().find(|&at| !goes_on(&self.parts[at])).unwrap_or(0);
         let behind = self.parts[i + 1..].iter().take_while(|part| goes_on(part)).count();
         first..i + 1 + behind
-    }
-
-    fn is_group(&self, i: usize) -> bool {
-        self.group(i).len() > 1
     }
 }

@@ -4,7 +4,6 @@ use kvrail_core::batch::Class;
 use kvrail_core::id::RailIndex;
 use kvrail_core::table::ENTRY_BYTES;
 use kvrail_core::time::Nanos;
-use kvrail_core::verbs_abi::WcStatus;
 use kvrail_sim::sim::{Action, FailedRanges, Fate, Faults, Rate};
 
 use super::owner::{PAGE, SLOTS, STRIDE, TABLE};
@@ -78,8 +77,7 @@ impl World<'_, '_> {
         let fate = match what & 7 {
             0 | 1 => {
                 let status = Faults::EVERY_STATUS[count as usize % Faults::EVERY_STATUS.len()];
-                self.faulty |= status != WcStatus::RETRY_EXC_ERR;
-                self.down |= status == WcStatus::RETRY_EXC_ERR;
+                self.faulty = true;
                 Fate::Status { nth, status }
             }
             2 => Fate::Lost { nth },
@@ -136,9 +134,7 @@ impl World<'_, '_> {
             14 => Action::RemoteRate(peer, rail, Rate::bytes_per_sec(1 << (27 + input.byte() % 9))),
             _ => Action::FailMemory(memory, FailedRanges::NOTHING),
         };
-        use Action::{PeerDown, RailDown, RemoteRailDown};
-        self.down |= matches!(action, RailDown { .. } | PeerDown(_) | RemoteRailDown(..));
-        let counts = u8::from(told && matches!(action, RailDown { .. } | Action::RailUp { .. }));
+        let counts = u8::from(told && matches!(action, Action::RailDown { .. } | Action::RailUp { .. }));
         if later == 0 {
             self.told_since_poll += counts;
             self.sim.apply(action);

@@ -88,7 +88,6 @@ impl Memory {
             // An incomplete READ that is its lane's last one fails.
             faulty: [model.faults.wr, model.faults.incomplete] != [Odds::NEVER; 2],
             incomplete: model.faults.incomplete != Odds::NEVER,
-            down: false,
             told_since_poll: 0,
             told_later: 0,
         };
@@ -152,8 +151,6 @@ pub struct World<'s, 'm> {
     pub(super) depth: u32,
     /// Whether something has happened by which a page may fail.
     pub(super) faulty: bool,
-    /// Whether a rail or a port of a peer has gone down, or a READ was scripted to get no answer.
-    pub(super) down: bool,
     /// Whether READs may succeed without all of their bytes.
     pub(super) incomplete: bool,
     /// Changes of rails that were reported since the last poll, and that are planned or were.

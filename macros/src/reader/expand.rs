@@ -30,6 +30,10 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
             { #numbers.batch },
             { #numbers.submitters },
             { #support::mail(#numbers.submitters, #numbers.batches) },
+            {
+                let mail = #support::mail(#numbers.submitters, #numbers.batches);
+                #support::news(mail, #numbers.submitters, #numbers.batches, #numbers.batch)
+            },
         >
     };
     let item = item(&quote!(#(#docs)* #blank #(#[doc = #doc_lines])*), reader);

@@ -101,10 +101,12 @@ impl<'s> Batch<'s> {
 
     /// Sets which submitter gets the batch back, from 1; 0 is the engine's own thread.
     pub(crate) fn set_origin(&mut self, origin: u16) {
-        let head = self.buffer.head_mut();
-        head.origin = origin;
-        // A mailbox has no room for a report of each page.
-        head.report &= origin == 0;
+        self.buffer.head_mut().origin = origin;
+    }
+
+    /// How many pages a submitter may be told before the batch is done.
+    pub(crate) fn early_pages(&self) -> usize {
+        if self.buffer.head().report { self.len() } else { 0 }
     }
 
     /// The name that the batch has in flight.
@@ -168,12 +170,15 @@ impl<'s> Batch<'s> {
         self.buffer.head_mut().class = class as u8;
     }
 
-    /// Has the engine tell of each page as soon as it has its final result, by
-    /// [`Engine::next_arrival`](crate::engine::Engine::next_arrival), before the whole batch is
-    /// done. It costs some instructions for each page. It has no effect on a batch that goes
-    /// through a [hub](crate::hub).
+    /// Has the engine tell of each page as soon as it has its final result, before the whole batch
+    /// is done: its own thread by [`Engine::next_arrival`](crate::engine::Engine::next_arrival), a
+    /// [submitter](crate::hub::HubSubmitter) by [`Outcome::Page`](crate::hub::Outcome::Page). Pages
+    /// that share a slot or are [joined](Self::join) are told when all of them have their results,
+    /// which are those of the whole. It costs some instructions for each page.
     pub fn report_pages(&mut self) {
-        self.buffer.head_mut().report = true;
+        let head = self.buffer.head_mut();
+        head.report = true;
+        head.told = 0;
     }
 
     /// Sets a number of the caller's own, which [`Done::tag`](super::Done::tag) gives back; 0

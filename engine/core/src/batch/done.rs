@@ -1,41 +1,17 @@
 //! A batch that is done: a result for each page, and the slots back.
 
 use super::batch::Batch;
+use super::groups::settle;
 use super::pool::Buffer;
 use crate::error::PageError;
 use crate::id::Ticket;
 use crate::memory::slot::Slot;
-use crate::page::{Claim, Page, Phase};
 
 /// A batch that is done: a result for each page, and the slots back. Dropping it gives the buffer
 /// back to the pool. Slots that have not been taken by then are lost.
 #[derive(Debug)]
 pub struct Done<'s> {
     batch: Batch<'s>,
-}
-
-/// Prepares the slots of a done batch for the user: removes marks and views, and makes a slot's
-/// result `Ok` only if every page that shares the slot, or is joined to it, has arrived.
-#[cold]
-fn settle(pages: &mut [Page]) {
-    let mut first = 0;
-    while first < pages.len() {
-        // A slot that was taken before the batch was done is no other page's
-        // ([`Engine::take_slot`](crate::engine::Engine::take_slot)).
-        let goes_on = |page: &Page| page.slot.as_ref().is_some_and(|s| s.shares().is_some() || s.is_joined());
-        let behind = pages[first + 1..].iter().take_while(|page| goes_on(page)).count();
-        let group = &mut pages[first..=first + behind];
-        let error = group.iter().find_map(|page| page.result().err());
-        for page in group {
-            // Only a view has no slot afterwards: its page keeps the result that it has.
-            page.slot = page.slot.take().and_then(Slot::unmark);
-            if let (Some(error), Some(_), Ok(())) = (error, &page.slot, page.result()) {
-                page.phase = Phase::Lost;
-                page.claim = Claim::Failed(error);
-            }
-        }
-        first += 1 + behind;
-    }
 }
 
 /// One page of a [`Done`].
@@ -84,6 +60,12 @@ impl<'s> Done<'s> {
 
     pub(crate) fn origin(&self) -> u16 {
         self.batch.buffer().head().origin
+    }
+
+    /// How many pages of a batch that reports its pages a submitter was not told before.
+    pub(crate) fn untold(&self) -> usize {
+        let head = self.batch.buffer().head();
+        if head.report { usize::from(head.len - head.told) } else { 0 }
     }
 
     /// How many pages the batch has. Pages that share a slot count one by one.

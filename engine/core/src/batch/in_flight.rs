@@ -20,8 +20,14 @@ pub(crate) struct InFlight<'s> {
     count: u32,
     /// How many batches that the engine has not given up report their pages.
     pub(crate) reporting: u32,
-    /// The pages that have their final results, of batches that report their pages.
+    /// The pages that have their final results, of batches that report their pages and that the
+    /// engine's own thread has submitted.
     pub(crate) reports: List<Reported>,
+    /// As `reports`, of batches that came through a hub.
+    pub(crate) hub_reports: List<Reported>,
+    /// Whether a page has joined `hub_reports` since a hub last took them, or since the engine last
+    /// refused to sleep for it: a hub that has been dropped takes no more.
+    pub(crate) hub_news: bool,
     pub(crate) done: Fifo<'s, u16>,
     /// The least number that no submitter of a hub has had yet.
     next_origin: u16,
@@ -56,6 +62,8 @@ impl<'s> InFlight<'s> {
             count: 0,
             reporting: 0,
             reports: List::EMPTY,
+            hub_reports: List::EMPTY,
+            hub_news: false,
             done,
             next_origin: 1,
         }

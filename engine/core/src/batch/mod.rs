@@ -5,6 +5,7 @@
 //! | `batch.rs` | a batch that is being filled |
 //! | `shape.rs` | whether a page may join a batch, and whether it is like the page before |
 //! | `done.rs` | a batch that is done: its results and slots |
+//! | `groups.rs` | pages that share a slot or are joined, and so have one result |
 //! | `pool.rs` | the buffers behind batches, which change owners across threads |
 //! | `in_flight.rs` | which batches the engine has, which are late, which are done |
 //! | `planned.rs` | pages that land by a plan, share a slot or are joined |
@@ -13,6 +14,7 @@
 #[allow(clippy::module_inception, reason = "the file of the type Batch")]
 mod batch;
 mod done;
+pub(crate) mod groups;
 pub(crate) mod in_flight;
 pub(crate) mod landing;
 mod planned;

@@ -26,6 +26,9 @@ pub(crate) struct Head {
     pub(crate) class: u8,
     /// Whether the caller is told of each page as soon as it has its final result.
     pub(crate) report: bool,
+    /// How many pages a submitter has been told before the batch is done. It means something only
+    /// if `report` is set.
+    pub(crate) told: u16,
     /// The number of the submitter that gets the batch back; 0 for the engine's own thread.
     pub(crate) origin: u16,
     /// Whether the engine has the buffer.
@@ -52,6 +55,7 @@ impl Head {
         left: 0,
         class: 0,
         report: false,
+        told: 0,
         origin: 0,
         held: false,
         started: false,

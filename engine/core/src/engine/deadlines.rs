@@ -283,10 +283,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Sleeps until `until`, or until half of the outstanding wrs have completed, a deadline
     /// passes, a lane fails, a submitter wakes the engine, or a lane is to be requested. It is the
-    /// only call that may sleep. It returns at once if the engine [has news](Self::has_news) or
-    /// work can be posted. While a batch is in flight that
-    /// [reports](crate::batch::Batch::report_pages) its pages, it sleeps for one completion only.
-    /// Poll afterwards in any case.
+    /// only call that may sleep. It returns at once if the engine [has news](Self::has_news), a
+    /// page of a hub's submitter is to be told, or work can be posted. While a batch is in flight
+    /// that [reports](crate::batch::Batch::report_pages) its pages, it sleeps for one completion
+    /// only. Poll afterwards in any case.
     ///
     /// Waking up for each completion would cost more than handling the completions
     /// (docs/performance.md).
@@ -332,8 +332,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Until when and until how many completions the engine can sleep; `None` if there is something
     /// to be done.
-    fn plan_sleep(&self, now: Time, until: Time) -> Option<WaitFor> {
-        if self.has_news() {
+    fn plan_sleep(&mut self, now: Time, until: Time) -> Option<WaitFor> {
+        if self.has_news() || core::mem::take(&mut self.in_flight.hub_news) {
             return None;
         }
         if self.rails.choice.open != 0 && self.peers.turns.any(self.rails.choice.open) {

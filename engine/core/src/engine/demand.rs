@@ -193,6 +193,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         if usize::from(p.trial) == index {
             p.trial = NO_LANE;
         }
+        if usize::from(p.tried.witness) == index {
+            p.tried.witness = NO_LANE;
+        }
         self.begin_close(index, now);
     }
 }

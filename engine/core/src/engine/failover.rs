@@ -66,6 +66,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let p = &mut self.peers[usize::from(peer)];
         if usize::from(p.trial) == index {
             p.trial = NO_LANE;
+            if p.tried.path_was_fine(now) {
+                self.lanes[index].hold.insert(Hold::PATH_FINE);
+            }
+        }
+        if usize::from(p.tried.witness) == index {
+            p.tried.witness = NO_LANE;
         }
         if p.state == PeerState::Up {
             self.lost(index, now);

@@ -82,6 +82,53 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         access: Access,
         numa: Option<u8>,
     ) -> Result<Slots, RegionError> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.register_ranges(layout, regions, &[], access, numa) }
+    }
+
+    /// As [`register_foreign_regions`](Self::register_foreign_regions), of memory of another
+    /// device, whose slots give addresses and no bytes. `exports` has for each range the dmabuf
+    /// that holds it, with the byte at which the range begins, or `None` where the rails know the
+    /// device's addresses as they are. READs address the memory by the addresses of the ranges.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_foreign_regions`](Self::register_foreign_regions); there are not as many
+    /// exports as ranges; or the rails cannot register such memory, with errno 95.
+    ///
+    /// # Safety
+    ///
+    /// As for [`register_dmabuf`](Self::register_dmabuf), of the slots' pieces.
+    #[allow(unsafe_code, reason = "the caller's promise is in the signature")]
+    pub unsafe fn register_device_regions(
+        &mut self,
+        layout: &Geometry,
+        regions: &[DestinationRegion],
+        exports: &[Option<DmaBuf>],
+        numa: Option<u8>,
+    ) -> Result<Slots, RegionError> {
+        if exports.len() != regions.len() {
+            return Err(RegionError::Regions { given: exports.len(), layout: layout.regions() });
+        }
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.register_ranges(layout, regions, exports, Access::Device, numa) }
+    }
+
+    /// Registers a range for each region of a layout, as a part of the dmabuf that `exports` has
+    /// for it, if it has one.
+    ///
+    /// # Safety
+    ///
+    /// As for [`register_foreign_regions`](Self::register_foreign_regions).
+    #[allow(unsafe_code, reason = "the caller's promise is in the signature")]
+    unsafe fn register_ranges(
+        &mut self,
+        layout: &Geometry,
+        regions: &[DestinationRegion],
+        exports: &[Option<DmaBuf>],
+        access: Access,
+        numa: Option<u8>,
+    ) -> Result<Slots, RegionError> {
         let shape = check_regions(layout, regions)?;
         // Before anything is registered.
         regions.iter().try_for_each(|region| self.check_length(region.range))?;
@@ -93,10 +140,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let base = base.ok_or(RegionError::TooSmall { bytes: 0, slot_bytes: shape.slot_bytes.into() })?;
         let near = self.near(numa);
         self.regions.locals[place] = if let [region] = regions {
-            let keys = self.provider.register(region.range)?;
+            let keys = self.register_range(region.range, exports.first())?;
             LocalPlace { used: true, near, keys, ..LocalPlace::FREE }
         } else {
-            let first = self.register_pieces(layout, regions)?;
+            let first = self.register_pieces(layout, regions, exports)?;
             let keys = self.regions.pieces[first].keys;
             let (first_piece, pieces) = (narrow(first), narrow(regions.len()));
             LocalPlace { used: true, first_piece, pieces, near, keys }
@@ -116,12 +163,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         &mut self,
         layout: &Geometry,
         regions: &[DestinationRegion],
+        exports: &[Option<DmaBuf>],
     ) -> Result<usize, RegionError> {
         let limit = LOCAL_PIECES;
         let needed = regions.len();
         let first = self.regions.find_free_pieces(needed).ok_or(RegionError::Pieces { needed, limit })?;
         for (i, region) in regions.iter().enumerate() {
-            match self.provider.register(region.range) {
+            match self.register_range(region.range, exports.get(i)) {
                 Ok(keys) => {
                     // `check_regions` has found that it is a u32.
                     let slot_bytes = layout.region_bytes(i as u32).unwrap_or(0) as u32;
@@ -136,6 +184,18 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             }
         }
         Ok(first)
+    }
+
+    /// Registers one range: as a part of `export`, if there is one.
+    fn register_range(
+        &mut self,
+        range: MemoryRange,
+        export: Option<&Option<DmaBuf>>,
+    ) -> Result<RailKeys, RegisterError> {
+        match export {
+            Some(&Some(dmabuf)) => self.provider.register_dmabuf(range, dmabuf),
+            _ => self.provider.register(range),
+        }
     }
 
     /// Deregisters `count` pieces from `first` on, and frees their places.

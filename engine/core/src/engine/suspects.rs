@@ -5,22 +5,28 @@
 //! killed a lane is a *suspect*: it is posted again alone, on one lane that the peer keeps for
 //! that, while the other lanes go on with everything else. The kept lane is one of those that carry
 //! work of the suspect's class. If the suspect kills that lane, too, and the path was not the
-//! cause, its page is *faulty* and fails. READs that overlap faulty memory are not posted for a
-//! while ([`EngineConfig::set_aside`]), and neither are READs of a region in which too many pages
-//! were faulty ([`faults`](crate::regions::faults)).
+//! cause, its page is *faulty* and fails. The path was not the cause if the peer has answered the
+//! READ, or if another lane of the same path, from this rail to that of the peer, has carried READs
+//! late in the trial. What another rail has carried, or this rail for another peer, says nothing: a
+//! port of the peer may be down. So where a path has one lane only, a READ that is not answered is
+//! tried again and again, until its page's deadline. READs that overlap faulty memory are not
+//! posted for a while ([`EngineConfig::set_aside`]), and neither are READs of a region in which too
+//! many pages were faulty ([`faults`](crate::regions::faults)).
 //!
 //! [`EngineConfig::set_aside`]: crate::config::EngineConfig::set_aside
 
 use super::state::Engine;
+use crate::class::Class;
 use crate::error::PageError;
 use crate::events::{EngineEvent, EventSink};
+use crate::lane::circle::Circle;
 use crate::lane::lanes::next_in_circle;
 use crate::lane::record::{Record, VALIDATE};
-use crate::lane::{Fatal, Hold, LaneState, NO_LANE};
+use crate::lane::{Fatal, Hold, Lane, LaneState, NO_LANE};
 use crate::limits::MAX_RAILS;
 use crate::page::list::PageRef;
 use crate::page::{Page, PageTable, settle_pages};
-use crate::peer::Forbidden;
+use crate::peer::{Forbidden, Trial};
 use crate::provider::Provider;
 use crate::regions::faults::{FAULTY, FaultLimits, SUSPECTED};
 use crate::regions::{NO_REGION, RemotePlace};
@@ -39,6 +45,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let lane = &mut self.lanes[index];
         // The only wr of a lane that was kept for suspects is a suspect.
         let tried = lane.hold.clear(Hold::TRYING) && lane.outstanding() == 1;
+        let path_fine = lane.hold.clear(Hold::PATH_FINE);
         let fatal = match lane.fatal {
             Some(fatal) if fatal.status.fault() != FaultKind::Flushed => fatal,
             _ => return tried.then_some(0),
@@ -55,7 +62,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let (region, peer) = (self.region_of(record), self.pages.at(record.page).peer());
         if fatal.status.fault() == FaultKind::Page {
             self.fail_faulty_page(index, record, fatal, FAULTY, now);
-        } else if tried && self.was_the_path_fine(index, fatal) {
+        } else if tried && (fatal.status.is_answer() || path_fine) {
+            // The path is not the cause: the peer has answered the READ, or the path has carried
+            // other READs meanwhile.
             let weight = if fatal.status.is_answer() { SUSPECTED } else { FAULTY };
             self.fail_faulty_page(index, record, fatal, weight, now);
         } else {
@@ -73,16 +82,6 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return Some(place);
         }
         None
-    }
-
-    /// Whether the path cannot be the cause of the failure of a suspect that was tried alone: the
-    /// peer has answered the READ, or both the peer and the rail have carried other READs since the
-    /// trial began.
-    fn was_the_path_fine(&mut self, index: usize, fatal: Fatal) -> bool {
-        let lane = &self.lanes[index];
-        let p = &self.peers[usize::from(lane.peer)];
-        let (since, bytes) = p.tried;
-        fatal.status.is_answer() || p.stats.bytes > bytes && self.rails[usize::from(lane.rail)].heard > since
     }
 
     /// The remote address and length of a record's first wr, and the peer's key for it.
@@ -203,6 +202,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     fn try_suspect(&mut self, peer: u16, now: Time) -> bool {
         let p = &self.peers[usize::from(peer)];
         let (from, mut kept) = (p.suspects, p.trial);
+        if kept != NO_LANE && self.lanes[usize::from(kept)].hold.contains(Hold::TRYING) {
+            self.watch_path(peer, kept, now);
+        }
         if from == NO_LANE {
             // The last suspect has arrived or its pages have failed once the lane has nothing
             // outstanding.
@@ -255,7 +257,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         suspect.tail = seq.wrapping_add(1);
         suspect.suspect = false;
         self.peers[peer].suspects = suspect.next;
-        self.peers[peer].tried = (now, self.peers[peer].stats.bytes);
+        self.peers[peer].tried = Trial::begin(now);
         let record = *self.lanes.record(from, seq);
         let head = self.lanes[lane].head;
         *self.lanes.record(lane, head) = record;
@@ -267,9 +269,51 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.post(lane, 1, now);
     }
 
+    /// Looks whether the path on which a suspect is tried has carried another READ since the last
+    /// look, and chooses the lane that is watched until the next one: one with wrs outstanding.
+    fn watch_path(&mut self, peer: u16, kept: u16, now: Time) {
+        let p = &mut self.peers[usize::from(peer)];
+        let trial = &mut p.tried;
+        if trial.witness != NO_LANE {
+            let witness = &self.lanes[usize::from(trial.witness)];
+            debug_assert!(witness.state == LaneState::Up && witness.peer == peer);
+            trial.look(witness.tail, now);
+            if witness.outstanding() > 0 {
+                return;
+            }
+        }
+        let path = |lane: &Lane<P::Lane>| (lane.rail, lane.remote_rail);
+        let of = path(&self.lanes[usize::from(kept)]);
+        for class in Class::ALL {
+            let first = p.circles.next(Circle::new(class, of.0));
+            let mut next = (first != NO_LANE).then_some(first);
+            while let Some(at) = next {
+                let lane = &self.lanes[usize::from(at)];
+                if at != kept && path(lane) == of && lane.outstanding() > 0 {
+                    return trial.watch(at, lane.tail);
+                }
+                next = next_in_circle(self.lanes.all, at, first);
+            }
+        }
+    }
+
+    /// Whether no other lane of a circle is of the same path.
+    fn is_only_one(&self, lane: u16, first: u16) -> bool {
+        let remote_rail = self.lanes[usize::from(lane)].remote_rail;
+        let mut next = Some(first);
+        while let Some(at) = next {
+            if at != lane && self.lanes[usize::from(at)].remote_rail == remote_rail {
+                return false;
+            }
+            next = next_in_circle(self.lanes.all, at, first);
+        }
+        true
+    }
+
     /// Chooses the lane on which suspects of a class are tried, of those that carry work of the
-    /// class: over another rail than that of the killed lane if possible, then one on which a wr
-    /// has completed before, then the one with the fewest wrs outstanding.
+    /// class: over another rail than that of the killed lane if possible, then one whose path has
+    /// another lane, which tells whether the path is fine, then one on which a wr has completed
+    /// before, then the one with the fewest wrs outstanding.
     fn choose_trial_lane(&self, peer: u16, class: usize, from: usize) -> Option<u16> {
         let suspect = self.lanes[from].rail;
         let mut best = None;
@@ -281,7 +325,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let lane = &self.lanes[usize::from(at)];
                 debug_assert_eq!(lane.state, LaneState::Up);
                 if lane.hold == Hold::empty() {
-                    let key = (lane.rail == suspect, lane.fresh, lane.outstanding());
+                    let only = self.is_only_one(at, first);
+                    let key = (lane.rail == suspect, only, lane.fresh, lane.outstanding());
                     if best.is_none_or(|(least, _)| key < least) {
                         best = Some((key, at));
                     }

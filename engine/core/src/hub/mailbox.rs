@@ -1,11 +1,15 @@
 //! What a submitter and the engine share: the two rings between them, and the submitter's end.
-#![allow(unsafe_code, reason = "the submitter takes the orders that the hub left in a ring when it ended")]
+#![allow(
+    unsafe_code,
+    reason = "it is made in place; the submitter takes the orders that the hub left in a ring when it ended"
+)]
 
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Waker;
 
 use crate::batch::pool::Pool;
-use crate::batch::{Batch, Done, Ticket};
+use crate::batch::{Batch, Done, DonePage, Ticket};
 use crate::class::Class;
 use crate::engine::Rejected;
 use crate::error::SubmitError;
@@ -37,6 +41,10 @@ pub(super) enum Order<'s> {
 pub enum Outcome<'s> {
     /// A batch is done. It is the last outcome of the batch.
     Done(Done<'s>),
+    /// A page has its final result before its batch is done, and here is its slot: the batch comes
+    /// back without it. Only batches that [report their pages](Batch::report_pages) have such
+    /// outcomes. Each page is told once: here, or with its batch. The number is the batch's tag.
+    Page(Ticket, u64, DonePage),
     /// The engine refused a batch. It is the last outcome of the batch.
     Rejected(Rejected<'s>),
     /// The deadline of a batch has passed while READs of it were outstanding; `Done` follows. The
@@ -50,13 +58,31 @@ pub enum Outcome<'s> {
     ReaderGone(usize),
 }
 
-/// The two rings between one submitter and the engine, for at most `N / 2` batches on their way;
-/// `N` is a power of two, at least 2. A batch has at most two outcomes (overdue and done), so the
-/// ring of outcomes never overflows.
+impl Outcome<'_> {
+    /// Whether it is the last outcome of a batch.
+    pub(super) const fn is_last(&self) -> bool {
+        matches!(self, Outcome::Done(_) | Outcome::Rejected(_))
+    }
+
+    /// How many pages that a submitter has counted as due are not due any more with this outcome.
+    pub(super) fn pages_due(&self) -> usize {
+        match self {
+            Outcome::Page(..) => 1,
+            Outcome::Done(done) => done.untold(),
+            Outcome::Rejected(rejected) => rejected.batch.early_pages(),
+            Outcome::Overdue(..) | Outcome::Orphan(_) | Outcome::ReaderGone(_) => 0,
+        }
+    }
+}
+
+/// The two rings between one submitter and the engine, for at most `N / 2` batches on their way,
+/// and `NEWS - N` pages of them that are told before their batch is done; both are powers of two,
+/// at least 2. A batch has at most two outcomes (overdue and done) beside those of its pages, so
+/// the ring of outcomes never overflows.
 #[derive(Debug)]
-pub struct Mailbox<'s, const N: usize> {
+pub struct Mailbox<'s, const N: usize, const NEWS: usize = N> {
     pub(super) orders: Ring<Order<'s>, N>,
-    pub(super) outcomes: Ring<Outcome<'s>, N>,
+    pub(super) outcomes: Ring<Outcome<'s>, NEWS>,
     pub(super) shared: Shared,
 }
 
@@ -70,18 +96,51 @@ pub(super) struct Shared {
     pub(super) sleeper: Sleeper,
 }
 
-impl<'s, const N: usize> Mailbox<'s, N> {
-    /// An empty mailbox.
+impl Shared {
+    const fn new() -> Self {
+        let (submitter_ended, hub_ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { submitter_ended, hub_ended, sleeper: Sleeper::new() }
+    }
+}
+
+impl<const N: usize> Mailbox<'_, N, N> {
+    /// An empty mailbox without room for pages that are told before their batch is done.
     #[must_use]
     #[allow(clippy::new_without_default, reason = "a mailbox is a part of a storage, not a temporary value")]
     pub const fn new() -> Self {
+        Self::with_room_for_pages()
+    }
+}
+
+impl<'s, const N: usize, const NEWS: usize> Mailbox<'s, N, NEWS> {
+    /// An empty mailbox.
+    #[must_use]
+    pub const fn with_room_for_pages() -> Self {
         const { assert!(N >= 2, "a mailbox holds at least one batch and its two outcomes") };
-        let shared = Shared {
-            submitter_ended: AtomicBool::new(false),
-            hub_ended: AtomicBool::new(false),
-            sleeper: Sleeper::new(),
-        };
-        Self { orders: Ring::new(), outcomes: Ring::new(), shared }
+        const { assert!(NEWS >= N, "a mailbox holds the outcomes of its batches") };
+        Self { orders: Ring::new(), outcomes: Ring::new(), shared: Shared::new() }
+    }
+
+    /// An empty mailbox, made in place. Of the room for batches and pages, which may be large,
+    /// nothing is written.
+    pub fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self {
+        const { assert!(N >= 2, "a mailbox holds at least one batch and its two outcomes") };
+        const { assert!(NEWS >= N, "a mailbox holds the outcomes of its batches") };
+        let this = room.as_mut_ptr();
+        // SAFETY: `this` points at `room`, which is as large and aligned as a mailbox.
+        let orders = unsafe { &raw mut (*this).orders }.cast::<MaybeUninit<Ring<Order<'s>, N>>>();
+        // SAFETY: within `room`, which is borrowed exclusively; and a MaybeUninit may be any bytes.
+        Ring::in_place(unsafe { &mut *orders });
+        // SAFETY: as for `orders`.
+        let outcomes = unsafe { &raw mut (*this).outcomes }.cast::<MaybeUninit<Ring<Outcome<'s>, NEWS>>>();
+        // SAFETY: as for `orders`.
+        Ring::in_place(unsafe { &mut *outcomes });
+        // SAFETY: as for `orders`.
+        let shared = unsafe { &raw mut (*this).shared };
+        // SAFETY: within `room`, which is borrowed exclusively.
+        unsafe { shared.write(Shared::new()) };
+        // SAFETY: all of its fields have just been made.
+        unsafe { room.assume_init_mut() }
     }
 }
 
@@ -96,6 +155,11 @@ pub struct HubSubmitter<'s, 'r, W: Wake> {
     /// Wakes the engine.
     pub(super) waker: W,
     pub(super) in_flight: usize,
+    /// Pages of batches on their way that report their pages, which have not come back: told, or
+    /// with their batch.
+    pub(super) pages_due: usize,
+    /// The most of them.
+    pub(super) room: usize,
 }
 
 /// Why a batch was not sent to the engine.
@@ -112,6 +176,21 @@ pub enum SendError<'s> {
         batch: Batch<'s>,
         /// How many batches are on their way.
         in_flight: usize,
+    },
+    /// The batch reports its pages, and the mailbox has no room for so many.
+    #[error(
+        "{pages} pages of the batch are to be told one by one, {due} of other batches are due, and this mailbox holds \
+         {room}: take outcomes first, submit fewer pages, or declare a mailbox with more room"
+    )]
+    NoRoom {
+        /// The batch, untouched.
+        batch: Batch<'s>,
+        /// How many pages the batch has.
+        pages: usize,
+        /// How many pages of other batches are on their way.
+        due: usize,
+        /// The most pages that are on their way together.
+        room: usize,
     },
     /// The hub has been dropped.
     #[error("the engine is gone: no submitted batch is read any more")]
@@ -158,6 +237,7 @@ impl SendError<'_> {
         match self {
             Self::Full { .. } => 2100,
             Self::ReaderGone { .. } => 2101,
+            Self::NoRoom { .. } => 2104,
         }
     }
 }
@@ -167,7 +247,7 @@ impl<'s> SendError<'s> {
     #[must_use]
     pub fn into_batch(self) -> Batch<'s> {
         match self {
-            Self::Full { batch, .. } | Self::ReaderGone { batch } => batch,
+            Self::Full { batch, .. } | Self::NoRoom { batch, .. } | Self::ReaderGone { batch } => batch,
         }
     }
 }
@@ -191,7 +271,8 @@ impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
     ///
     /// # Errors
     ///
-    /// Too many batches are on their way, or the hub has been dropped. The batch comes back.
+    /// Too many batches are on their way, or too many pages of batches that report their pages, or
+    /// the hub has been dropped. The batch comes back.
     #[inline]
     pub fn submit(&mut self, batch: Batch<'s>, deadline: Time) -> Result<Ticket, SendError<'s>> {
         let (in_flight, ticket) = (self.in_flight, batch.ticket());
@@ -201,9 +282,14 @@ impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
         if 2 * in_flight >= self.orders.capacity() {
             return Err(SendError::Full { batch, in_flight });
         }
+        let (pages, due, room) = (batch.early_pages(), self.pages_due, self.room);
+        if pages > room - due {
+            return Err(SendError::NoRoom { batch, pages, due, room });
+        }
         match self.orders.push(Order::Submit(batch, deadline)) {
             Ok(()) => {
                 self.in_flight += 1;
+                self.pages_due += pages;
                 self.waker.wake();
                 Ok(ticket)
             }
@@ -281,10 +367,15 @@ impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
     #[inline]
     pub fn next_outcome(&mut self) -> Option<Outcome<'s>> {
         let Some(outcome) = self.outcomes.pop() else { return self.last_outcome() };
-        if !matches!(outcome, Outcome::Overdue(..)) {
-            self.in_flight -= 1;
-        }
-        Some(outcome)
+        Some(self.take(outcome))
+    }
+
+    /// Accounts for an outcome that has come back.
+    #[inline]
+    fn take<'o>(&mut self, outcome: Outcome<'o>) -> Outcome<'o> {
+        self.in_flight -= usize::from(outcome.is_last());
+        self.pages_due -= outcome.pages_due();
+        outcome
     }
 
     /// Called when the ring of outcomes is empty. If the hub has ended, gives the batches on their
@@ -296,18 +387,18 @@ impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
         // An outcome may have arrived between the look into the ring and the hub's end. No further
         // one can arrive now.
         if let Some(outcome) = self.outcomes.pop() {
-            self.in_flight -= usize::from(!matches!(outcome, Outcome::Overdue(..)));
-            return Some(outcome);
+            return Some(self.take(outcome));
         }
         // SAFETY: the hub has ended, which was acquired, so its consumer is gone. Consumers are
         // made only here, one after the other.
         let mut orders = unsafe { self.orders.take_over() };
         while let Some(order) = orders.pop() {
             if let Order::Submit(batch, _) = order {
-                self.in_flight -= 1;
-                return Some(Outcome::Rejected(Rejected { batch, error: SubmitError::EngineGone }));
+                let rejected = Rejected { batch, error: SubmitError::EngineGone };
+                return Some(self.take(Outcome::Rejected(rejected)));
             }
         }
+        self.pages_due = 0;
         Some(Outcome::ReaderGone(core::mem::take(&mut self.in_flight)))
     }
 

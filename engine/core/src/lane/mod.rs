@@ -16,7 +16,7 @@ use crate::verbs_abi::WcStatus;
 pub(crate) const NO_LANE: u16 = u16::MAX;
 
 bitflags! {
-    /// Why nothing is posted on a lane that is up.
+    /// Why nothing is posted on a lane that is up, and what is known of one that has failed.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct Hold: u8 {
         /// No wr has completed for longer than it should take. The lane's outstanding work does not
@@ -26,6 +26,9 @@ bitflags! {
         const KEPT = 2;
         /// A suspect has been posted on the lane, and nothing else.
         const TRYING = 4;
+        /// Of a failed lane on which a suspect was tried: its path has carried other READs
+        /// meanwhile, so the suspect is the cause.
+        const PATH_FINE = 8;
     }
 }
 

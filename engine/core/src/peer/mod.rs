@@ -65,8 +65,8 @@ pub(crate) struct Peer {
     pub(crate) queue: [List<Queued>; CLASSES],
     /// The pages that wait for their validating READ ([`Circles::turn_of`]).
     pub(crate) validate: [List<Validating>; CLASSES],
-    /// When a suspect was last tried, and `stats.bytes` at that time.
-    pub(crate) tried: (Time, u64),
+    /// The trial of a suspect that was begun last.
+    pub(crate) tried: Trial,
     /// Pages submitted since the peer was added, without those that were withdrawn.
     pub(crate) submitted: u64,
     pub(crate) stats: PeerStats,
@@ -80,6 +80,48 @@ bitflags! {
         const ASIDE = 1;
         /// Some are of pools that are gone, which stays so until the peer is removed.
         const GONE = 2;
+    }
+}
+
+/// A suspect is being tried alone. Meanwhile one other lane of the same path is watched, the
+/// *witness*.
+// Two words, since every peer has one (storage/room.rs).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trial {
+    began: Time,
+    /// When a READ was last seen to have completed on a witness: units of 1,024 ns after the
+    /// beginning, rounded down, at most the largest number.
+    heard: u32,
+    pub(crate) witness: u16,
+    /// The low bits of the number of the witness's oldest wr when it was last looked at.
+    witness_tail: u16,
+}
+
+impl Trial {
+    pub(crate) const fn begin(now: Time) -> Self {
+        Self { began: now, heard: 0, witness: NO_LANE, witness_tail: 0 }
+    }
+
+    /// Watches another lane, whose oldest wr is number `tail`.
+    pub(crate) fn watch(&mut self, witness: u16, tail: u32) {
+        (self.witness, self.witness_tail) = (witness, tail as u16);
+    }
+
+    /// Looks at the witness, whose oldest wr is number `tail` now.
+    pub(crate) fn look(&mut self, tail: u32, now: Time) {
+        if self.witness_tail != tail as u16 {
+            self.witness_tail = tail as u16;
+            self.heard = u32::try_from(now.since(self.began).0 >> 10).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// Whether the path carried a READ in the second half of the trial, which fails now. A port
+    /// that goes down loses a READ that is under way then, and the READ fails a whole retry time
+    /// later, in which the path carries nothing. This time is the longer part of the trial, since a
+    /// READ that is posted alone takes little of it before. So a path that carried something in the
+    /// second half was not down.
+    pub(crate) fn path_was_fine(&self, now: Time) -> bool {
+        self.heard > 0 && u64::from(self.heard) << 10 >= now.since(self.began).0 / 2
     }
 }
 
@@ -126,7 +168,7 @@ impl Peer {
         circles: Circles::EMPTY,
         queue: [List::EMPTY; CLASSES],
         validate: [List::EMPTY; CLASSES],
-        tried: (Time::ZERO, 0),
+        tried: Trial::begin(Time::ZERO),
         submitted: 0,
         stats: PeerStats { pages: 0, bytes: 0, misses: 0, faults: 0, late: 0, withdrawn: 0, detours: 0 },
     };

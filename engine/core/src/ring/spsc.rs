@@ -96,6 +96,24 @@ impl<T, const N: usize> Ring<T, N> {
         }
     }
 
+    /// An empty ring, made in place: its slots, which may be many, are not written.
+    #[cfg(not(loom))]
+    pub(crate) fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self {
+        const { assert!(N.is_power_of_two(), "a ring's capacity must be a power of two") };
+        let this = room.as_mut_ptr();
+        // SAFETY: `this` points at `room`, which is as large and aligned as a ring.
+        let head = unsafe { &raw mut (*this).head };
+        // SAFETY: as above.
+        let tail = unsafe { &raw mut (*this).tail };
+        // SAFETY: within `room`, which is borrowed exclusively.
+        unsafe { head.write(Padded(AtomicUsize::new(0))) };
+        // SAFETY: as above.
+        unsafe { tail.write(Padded(AtomicUsize::new(0))) };
+        // SAFETY: both indices have just been written, and the slots are cells of `MaybeUninit`,
+        // which any bytes are.
+        unsafe { room.assume_init_mut() }
+    }
+
     /// An empty ring.
     #[cfg(loom)]
     pub(crate) fn new() -> Self {

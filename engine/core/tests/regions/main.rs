@@ -91,6 +91,51 @@ fn a_page_of_several_regions_is_one_page() {
     assert_eq!((stats.pages, stats.misses), (5, 1), "each counts once");
 }
 
+/// Memory at which the CPU cannot look, as a GPU's: the slots have addresses of all regions and no
+/// bytes. What has landed there is seen by the address, since the test's memory is the host's.
+#[test]
+fn a_page_of_several_regions_lands_in_memory_of_a_device() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut memory = Pool::memory();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &common::rails(2)).unwrap();
+    let pool = Pool::new(&sim, &mut memory);
+    let dest = dest_of_regions();
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots = slots_of(&mut engine, &dest, Access::Device);
+    let peer = engine.add_peer().unwrap();
+    let region = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap();
+    attach(&mut engine, &sim, peer, pool.peer, 0).unwrap();
+    // A page by itself, and one whose layers come by two plans into one slot.
+    let halves = [(0, 2), (2, 3)].map(|(first, count)| {
+        let some = Selection::ALL.layers(first, count);
+        engine.add_plan(&Plan::between(&by_region(), &by_region(), some).unwrap()).unwrap()
+    });
+    let mut batch = engine.batch().unwrap();
+    batch.read(region.page(pool.location(3)).unwrap(), slots.next().unwrap()).unwrap();
+    batch.read_with(region.page(pool.location(8)).unwrap(), slots.next().unwrap(), halves[0]).unwrap();
+    batch.read_also_with(region.page(pool.location(8)).unwrap(), halves[1]).unwrap();
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let done = settle(&mut engine, &sim);
+    assert_eq!(done.len(), 2);
+    for (index, mut slot, result) in done {
+        assert_eq!(result, Ok(()));
+        assert!(slot.bytes().is_none() && slot.bytes_mut().is_none());
+        let page = [3, 8][usize::from(index > 0)];
+        for layer in 0..LAYERS {
+            assert!(engine.slot_bytes(&slot, layer as u32).is_none());
+            let addr = engine.slot_address(&slot, layer as u32).unwrap();
+            let first = core::ptr::with_exposed_provenance::<u8>(addr as usize);
+            // SAFETY: the piece is the test's memory, and nothing is in flight into it.
+            let bytes = unsafe { core::slice::from_raw_parts(first, LAYER) };
+            assert!(bytes.iter().enumerate().all(|(at, b)| *b == byte(page, layer, at, 1)), "layer {layer}");
+        }
+        slots.put(slot).unwrap();
+    }
+    engine.unregister(slots).unwrap();
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}
+
 /// A page that is overwritten while its regions are read is a miss, whichever region changed.
 #[test]
 fn a_page_is_good_only_if_all_of_its_regions_are_of_one_publication() {

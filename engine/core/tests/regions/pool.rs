@@ -162,6 +162,11 @@ pub fn attach<'m>(
 /// Slots for [`by_region`]: the pieces of one layer for all slots, then those of the next, with 100
 /// bytes between pieces that no slot has.
 pub fn slots_of_regions(engine: &mut Small<'_, '_>, dest: &Destination) -> Slots {
+    slots_of(engine, dest, Access::Host)
+}
+
+/// As [`slots_of_regions`], of memory at which the CPU can look or not.
+pub fn slots_of(engine: &mut Small<'_, '_>, dest: &Destination, access: Access) -> Slots {
     let each = (SLOTS * (LAYER + 100)) as u64;
     let region = |i: usize| DestinationRegion {
         range: MemoryRange { addr: dest.range.addr + i as u64 * each, len: each },
@@ -169,7 +174,7 @@ pub fn slots_of_regions(engine: &mut Small<'_, '_>, dest: &Destination) -> Slots
     };
     let regions: Vec<_> = (0..LAYERS).map(region).collect();
     // SAFETY: the memory outlives the engine, and only the slots give access to it.
-    unsafe { engine.register_foreign_regions(&by_region(), &regions, Access::Host, None) }.unwrap()
+    unsafe { engine.register_foreign_regions(&by_region(), &regions, access, None) }.unwrap()
 }
 
 pub fn dest_of_regions() -> Destination {

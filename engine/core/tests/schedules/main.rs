@@ -280,6 +280,7 @@ fn schedules_of_faults() {
         sum.withdrawn += tally.withdrawn;
         sum.told += tally.told;
         sum.taken += tally.taken;
+        sum.taken_shared += tally.taken_shared;
         sum.released += tally.released;
     }
     println!(
@@ -326,6 +327,7 @@ fn schedules_of_faults() {
             ("withdrawn", sum.withdrawn, 20),
             ("told early", sum.told, 100),
             ("slots taken early", sum.taken, 20),
+            ("shared slots taken early", sum.taken_shared, 5),
             ("given back", sum.released, 20),
         ];
         for (what, count, least) in reached {

@@ -198,6 +198,12 @@ impl DeviceMemory {
         self.0.range
     }
 
+    /// Whether both are handles of the same memory.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The NUMA node that the GPU is attached to, where known.
     #[must_use]
     pub fn numa(&self) -> Option<u8> {

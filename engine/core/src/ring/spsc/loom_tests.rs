@@ -104,6 +104,110 @@ fn a_producer_takes_the_items_that_an_ended_consumer_left() {
     });
 }
 
+/// How a hub tells a submitter a page and then its batch: each goes into the ring, and the sleeper
+/// is woken once behind both. The submitter sleeps when it finds nothing, and gets the slot, whose
+/// bytes the other thread has written, before the batch.
+#[test]
+fn a_page_comes_before_its_batch_and_wakes_a_sleeper() {
+    use crate::ring::sleeper::Sleeper;
+    use core::task::Waker;
+
+    struct Woken(crate::sync::AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// A page with its slot, or the end of a batch.
+    #[derive(Debug)]
+    enum News {
+        Page(Box<u32>),
+        Done,
+    }
+
+    loom::model(|| {
+        let ring: &'static mut Ring<News, 2> = Box::leak(Box::new(Ring::new()));
+        let (mut put, mut take) = ring.split();
+        let sleeper = Arc::new(Sleeper::new());
+        let other = sleeper.clone();
+        let hub = thread::spawn(move || {
+            // One turn tells the page, the next one the batch.
+            for news in [News::Page(Box::new(7)), News::Done] {
+                put.push(news).unwrap();
+                other.wake();
+            }
+        });
+        let woken = std::sync::Arc::new(Woken(crate::sync::AtomicUsize::new(0)));
+        let waker = Waker::from(woken.clone());
+        let mut told = 0;
+        loop {
+            match take.pop() {
+                Some(News::Page(slot)) => told += *slot,
+                Some(News::Done) => break,
+                None => {
+                    let before = woken.0.load(Ordering::Acquire);
+                    if sleeper.prepare(&waker) {
+                        if take.is_empty() {
+                            while woken.0.load(Ordering::Acquire) == before {
+                                thread::yield_now();
+                            }
+                        } else {
+                            sleeper.stay_awake();
+                        }
+                    } else {
+                        thread::yield_now();
+                    }
+                }
+            }
+        }
+        assert_eq!(told, 7, "the page came before its batch");
+        hub.join().unwrap();
+    });
+}
+
+/// As a submitter ends while a page and its batch are on their way: each slot is there once, with
+/// the submitter or with the hub.
+#[test]
+fn slots_told_early_are_in_one_place_when_the_submitter_ends() {
+    loom::model(|| {
+        let ring: &'static mut Ring<Box<u32>, 2> = Box::leak(Box::new(Ring::new()));
+        let gone = Arc::new(crate::sync::AtomicUsize::new(0));
+        let (mut put, mut take) = ring.split();
+        let over = gone.clone();
+        let submitter = thread::spawn(move || {
+            let taken = take.pop().map(|slot| *slot);
+            over.store(1, Ordering::Release);
+            taken
+        });
+        let (mut own, mut taken_over) = (std::vec::Vec::new(), false);
+        // In each turn the hub looks whether the submitter has ended, and then delivers.
+        for slot in 1..=2 {
+            if !taken_over && gone.load(Ordering::Acquire) == 1 {
+                taken_over = true;
+                // SAFETY: the submitter's last access came before the flag, which was acquired;
+                // loom checks it.
+                let mut rest = unsafe { put.take_over() };
+                own.extend(core::iter::from_fn(|| rest.pop().map(|slot| *slot)));
+            }
+            if taken_over {
+                own.push(slot);
+            } else {
+                put.push(Box::new(slot)).unwrap();
+            }
+        }
+        let mut all: std::vec::Vec<_> = submitter.join().unwrap().into_iter().collect();
+        if !taken_over {
+            // SAFETY: as above.
+            let mut rest = unsafe { put.take_over() };
+            own.extend(core::iter::from_fn(|| rest.pop().map(|slot| *slot)));
+        }
+        all.extend(own);
+        assert_eq!(all, [1, 2]);
+    });
+}
+
 /// A thread that finds all numbers free may free the memory that they stand for.
 #[test]
 fn memory_of_a_number_that_counts_as_free_is_no_longer_used() {
