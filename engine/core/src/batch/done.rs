@@ -64,8 +64,12 @@ impl<'s> Done<'s> {
     #[inline]
     pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
         let len = u32::from(buffer.head().len);
-        if buffer.head().has_shared_or_planned {
+        let (shared, planned) = (buffer.head().has_shared, buffer.head().has_planned);
+        if shared {
             settle(&mut buffer.pages_mut()[..len as usize]);
+        } else if planned {
+            let pages = &mut buffer.pages_mut()[..len as usize];
+            pages.iter_mut().filter_map(|page| page.slot.as_mut()).for_each(Slot::clear_marks);
         }
         Self { batch: Batch::of_done(buffer, len) }
     }

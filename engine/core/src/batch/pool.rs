@@ -32,8 +32,10 @@ pub(crate) struct Head {
     pub(crate) held: bool,
     /// Whether a chunk of the batch has been posted.
     pub(crate) started: bool,
-    /// Whether a page lands by a plan, or shares the slot of another page.
-    pub(crate) has_shared_or_planned: bool,
+    /// Whether a page lands by a plan.
+    pub(crate) has_planned: bool,
+    /// Whether a page shares the slot of another page, or is joined to one.
+    pub(crate) has_shared: bool,
     /// The epoch in which no plan of the batch's pages had been forgotten. It means something only
     /// if there may be such pages.
     pub(crate) plan_epoch: Epoch,
@@ -55,7 +57,8 @@ impl Head {
         origin: 0,
         held: false,
         started: false,
-        has_shared_or_planned: false,
+        has_planned: false,
+        has_shared: false,
         plan_epoch: Epoch::FIRST,
         must_settle_each: false,
         serial: u32::MAX,

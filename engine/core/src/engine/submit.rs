@@ -136,7 +136,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         if len == 0 {
             return Err(SubmitError::Empty);
         }
-        if batch.buffer_mut().head().has_shared_or_planned {
+        if batch.buffer_mut().head().has_planned {
             self.follows_known_plans(batch)?;
         }
         batch.close_segment();

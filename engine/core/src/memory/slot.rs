@@ -102,6 +102,20 @@ const_assert_eq!(
 );
 const_assert_eq!(SlotFlags::WRS.bits() + SlotFlags::JOINED.bits(), u32::MAX << SlotFlags::WRS_SHIFT);
 
+/// The mark of a plan in slots of pages that follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlanMark(SlotFlags);
+
+impl PlanMark {
+    /// That of pages without a plan.
+    pub(crate) const NONE: Self = Self(SlotFlags::empty());
+
+    /// That of this plan, which has `wrs` work requests (1 to `MAX_CHUNKS`).
+    pub(crate) const fn new(plan: u16, wrs: u32) -> Self {
+        Self(SlotFlags::empty().with_plan(plan, wrs))
+    }
+}
+
 /// A slot's region, the engine that knows it by that number, and the layout of its pages. Slots
 /// with equal values have equal lengths, since a place in the table of regions is used again only
 /// when no slot of the old region is left.
@@ -206,6 +220,18 @@ impl Slot {
     #[inline]
     pub(crate) const fn slot_region(&self) -> SlotRegion {
         self.slot_region
+    }
+
+    /// Notes the plan that `marks` has, or none, of a slot without one.
+    #[inline(always)]
+    pub(crate) const fn mark(&mut self, marks: PlanMark) {
+        self.flags = self.flags.union(marks.0);
+    }
+
+    /// Removes all marks of a slot that no other page shares or is joined to.
+    #[inline(always)]
+    pub(crate) const fn clear_marks(&mut self) {
+        self.flags = self.flags.intersection(SlotFlags::DEVICE);
     }
 
     /// Notes the plan by which the page lands here, and the plan's number of work requests (1 to

@@ -153,6 +153,12 @@ impl Page {
         self.slot.as_ref().map_or((0, 0), |slot| (slot.address(), slot.region().index()))
     }
 
+    /// The number of its slot, of which the slot's pieces are.
+    #[inline]
+    pub(crate) fn piece_index(&self) -> u32 {
+        self.slot.as_ref().map_or(0, Slot::piece_index)
+    }
+
     /// The place of the peer that the page is read from.
     #[inline]
     pub(crate) fn peer(&self) -> u16 {

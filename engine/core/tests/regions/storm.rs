@@ -35,11 +35,12 @@ fn lane<'m>(
     owner: sim::PeerHandle,
     rail: u8,
     class: Class,
+    depth: u32,
 ) -> Option<sim::LaneHandle> {
-    let spec = sim::SimLaneSpec { sq_entries: 8, rd_atomic: 4 };
+    let spec = sim::SimLaneSpec { sq_entries: depth, rd_atomic: 4 };
     let lane = sim.connect(RailIndex(rail), owner, RailIndex(rail), spec).ok()?.for_class(class);
     let key = lane.handle();
-    let spec = LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth: 8 };
+    let spec = LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth };
     engine.attach(peer, spec, lane, sim.now()).ok().map(|_| key)
 }
 
@@ -72,7 +73,10 @@ fn storm(seed: u64) -> (u32, u32, u32) {
     let (dest, other) = (dest_of_regions(), Destination::new(SLOTS, PAGE));
     let mut state = Box::new(SmallState::new());
     let chunk_bytes = [4096, 8192, 16_384][rng.below(3) as usize];
-    let config = EngineConfig { stall: Nanos::from_millis(2), run_chunks: 3, chunk_bytes, ..CONFIG };
+    // Short runs part the regions of a page; long ones hold those of several pages.
+    let (run_chunks, depth) = if rng.chance(50) { (3, 8) } else { (10 + rng.below(20) as u32, 32) };
+    let signal_wrs = 1 + rng.below(12) as u32;
+    let config = EngineConfig { stall: Nanos::from_millis(2), run_chunks, chunk_bytes, signal_wrs, ..CONFIG };
     let mut engine = start(&mut state, &sim, config);
     let mut several: Vec<Slot> = slots_of_regions(&mut engine, &dest).collect();
     let mut one: Vec<Slot> = other.register(&mut engine, PAGE).collect();
@@ -83,7 +87,7 @@ fn storm(seed: u64) -> (u32, u32, u32) {
     let divided = rng.chance(50);
     for rail in [0, 0, 1, 1] {
         let class = if divided && lanes.len() % 2 == 1 { Class::Background } else { Class::Urgent };
-        lanes.push(lane(&mut engine, &sim, peer, pool.peer, rail, class).unwrap());
+        lanes.push(lane(&mut engine, &sim, peer, pool.peer, rail, class, depth).unwrap());
     }
     let token = Plan::between(&by_region(), &by_token(), Selection::ALL).unwrap();
     let layer = Plan::between(&by_region(), &by_layer(), Selection::ALL).unwrap();
@@ -126,6 +130,8 @@ fn storm(seed: u64) -> (u32, u32, u32) {
                 batch.set_class(if rng.chance(50) { Class::Background } else { Class::Urgent });
                 let begin = asked.len();
                 let mut at = 0;
+                // Half of the batches have whole pages of the pool alone.
+                let alike = rng.chance(50);
                 for _ in 0..rng.below(8) {
                     // Pages that stand side by side at their owner, as well: one READ brings their
                     // entries.
@@ -138,9 +144,9 @@ fn storm(seed: u64) -> (u32, u32, u32) {
                         true => region.page(pool.location(from)).unwrap(),
                         false => region.unvalidated(from as u32).unwrap(),
                     };
-                    let way = rng.below(4);
+                    let way = if alike { 2 } else { rng.below(4) };
                     let Some(slot) = (if way < 2 { &mut one } else { &mut several }).pop() else { break };
-                    let join = at > 0 && rng.chance(40);
+                    let join = at > 0 && rng.chance(if alike { 10 } else { 40 });
                     let group = if join { groups.len() - 1 } else { groups.len() };
                     if !join {
                         groups.push(None);
@@ -278,7 +284,8 @@ fn storm(seed: u64) -> (u32, u32, u32) {
         assert!(bad_groups.is_empty(), "seed {seed}: joined pages differ");
         while engine.next_overdue().is_some() {}
         while let Some(wanted) = engine.next_wanted_lane(sim.now()) {
-            if lane(&mut engine, &sim, wanted.peer, pool.peer, wanted.rail.0, wanted.class).is_none() {
+            let (rail, class) = (wanted.rail.0, wanted.class);
+            if lane(&mut engine, &sim, wanted.peer, pool.peer, rail, class, depth).is_none() {
                 engine.lane_unavailable(wanted, sim.now());
             }
         }

@@ -1,5 +1,10 @@
-//! Runs of chunks that are not uniform: parts of large pages, pages by plans, pages of several
-//! segments.
+//! Runs of chunks that are not uniform: parts of large pages, pages by plans or of several regions,
+//! pages of several segments.
+//!
+//! Consecutive pages of one pool with several regions (K and V, or a region a layer) are posted
+//! together where a run holds all READs of two or more of them: first the first region of each,
+//! then the second of each, and so on. So the READs that follow each other differ only in their
+//! addresses, and the ring has a record for each region instead of one for each page.
 #![allow(unsafe_code, reason = "posting lets the hardware write into memory")]
 
 use super::super::state::Engine;
@@ -9,9 +14,8 @@ use crate::events::EventSink;
 use crate::id::WrId;
 use crate::lane::record::{Record, Run, VALIDATE, place};
 use crate::limits::{MAX_RAILS, MAX_SGES, narrow};
-use crate::memory::slot::Slot;
-use crate::page::PageTable;
 use crate::page::list::PageRef;
+use crate::page::{Page, PageTable};
 use crate::plan::{Pair, Plans, Walk};
 use crate::provider::{KeyedEnds, KeyedReads, Piece, Post, Provider, Read};
 use crate::regions::{LocalPiece, LocalPlace, RemotePlace};
@@ -45,8 +49,20 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 bytes += u64::from(k) * u64::from(len);
                 seg_done += narrow(k as usize);
             } else {
+                let pairs = first.seg.is_alike().then(|| first.seg.run_of_pairs());
                 while seg_done < seg_len {
                     let at = PageRef(segment.0 + u32::from(seg_done));
+                    if let Some(run) = pairs {
+                        let left =
+                            (u32::from(seg_len - seg_done), limit - n, max_bytes.saturating_sub(bytes));
+                        let (count, wrs, len) = self.gather_pairs(lane, head.wrapping_add(n), at, left, run);
+                        if count > 0 {
+                            n += count * wrs;
+                            bytes += u64::from(count * wrs) * u64::from(len);
+                            seg_done += narrow(count as usize);
+                            continue;
+                        }
+                    }
                     let shift = self.chunk_shift;
                     let page = self.pages.at(at);
                     let chunks = page.chunks(shift);
@@ -59,6 +75,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     }
                     if n >= limit || bytes >= max_bytes && n > 0 {
                         break;
+                    }
+                    if pairs.is_some() && page.next == 0 && chunks > limit - n && n > limit / 2 {
+                        // The page goes into the next run as a whole, so that it is one record.
+                        self.pages.at(segment).seg_done = seg_done;
+                        return n;
                     }
                     let chunk = page.next;
                     let (len, equal) = match page.plan() {
@@ -92,6 +113,42 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 None => return n,
             }
         }
+    }
+
+    /// Writes whole pages of several regions, from `at` on, into the ring of `lane`, as its wrs from
+    /// `seq` on: as many as fit into what is `left`, of the segment, of the wrs of the run and of
+    /// its bytes, and none if fewer than two do or the first has been begun. The READs of all pages
+    /// from one region into one follow each other, with a record for each pair of regions. Returns
+    /// how many pages there are, how many wrs each has, and the bytes of each wr.
+    #[inline]
+    fn gather_pairs(
+        &mut self,
+        lane: usize,
+        seq: u32,
+        at: PageRef,
+        (pages, limit, max_bytes): (u32, u32, u64),
+        run: Run,
+    ) -> (u32, u32, u32) {
+        let first = self.pages.at(at);
+        let plan = if first.next == 0 { first.plan() } else { None };
+        let Some((len, wrs)) = plan.and_then(|plan| self.plans.plain(plan)) else { return (0, 0, 0) };
+        // A page has at most 2^32 bytes.
+        let n = pages.min(limit / wrs).min((max_bytes / (u64::from(len) * u64::from(wrs))) as u32);
+        if n < 2 {
+            return (0, 0, 0);
+        }
+        for page in self.pages.slice(at, n) {
+            debug_assert!(
+                page.next == 0 && page.left == wrs && page.plan() == plan && !page.is_retired(),
+                "pages that are alike and of which nothing was posted"
+            );
+            page.next = wrs;
+        }
+        for chunk in 0..wrs {
+            let record = Record { page: at, chunk, len, count: narrow(n as usize), run };
+            *self.lanes.record(lane, seq.wrapping_add(chunk * n)) = record;
+        }
+        (n, wrs, len)
     }
 
     /// Encodes the `n` wrs whose records are in the ring from the lane's head on, and commits them.
@@ -138,8 +195,24 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let (base, local) = page.local();
             let keys = (remote.keys[remote_rail], locals[local].keys[rail]);
             if count > 1 && run != Run::Chunks {
-                let pages = pages.slice(at, count.into());
-                add_reads(&mut post, pages, |ends| next(ends.remote_addr, ends.local_addr, keys));
+                let plan = page.plan().and_then(|plan| plans.plain_pairs(plan, chunk));
+                let region = usize::from(page.source.region());
+                let pages = &*pages.slice(at, count.into());
+                let Some((pair, _)) = plan else {
+                    add_reads(&mut post, pages, |ends| next(ends.remote_addr, ends.local_addr, keys));
+                    continue;
+                };
+                let wr_id = WrId::new(id, head.wrapping_add(i));
+                i += u32::from(count);
+                let (from, to) = (usize::from(pair.from), usize::from(pair.to));
+                let column = Column {
+                    pair,
+                    place: &remotes[region + from],
+                    piece: &pieces_of(&locals[local], all_pieces)[to],
+                    rails: (rail, remote_rail),
+                    len,
+                };
+                post = column.post(post, pages, wr_id, &mut signals, i == n);
                 continue;
             }
             let chunks = chunk..chunk + u32::from(count);
@@ -147,7 +220,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let first = usize::from(page.source.region());
                 let (remotes, gathers) = (&remotes[first..], plans.gathers(plan));
                 let pieces = pieces_of(&locals[local], all_pieces);
-                let index = page.slot.as_ref().map_or(0, Slot::piece_index);
+                let index = page.piece_index();
                 // Where the bytes of a pair of regions are, and the keys of both.
                 let ends = |pair: Pair| {
                     let (mut addr, mut rkey) = (page.remote, keys.0);
@@ -260,6 +333,40 @@ struct RowOfPairs<'e> {
     len: u32,
 }
 
+/// The READs of several pages that are alike, from the same of their regions into the same of their
+/// slots'.
+struct Column<'e> {
+    pair: Pair,
+    place: &'e RemotePlace,
+    piece: &'e LocalPiece,
+    /// The local rail and the remote one.
+    rails: (usize, usize),
+    /// Bytes of each.
+    len: u32,
+}
+
+impl Column<'_> {
+    /// Adds the READs of `pages` to a commit, which comes back; the first is `wr_id`. `last`: they
+    /// end the commit.
+    fn post<C: Post>(&self, post: C, pages: &[Page], wr_id: WrId, signals: &mut Signals, last: bool) -> C {
+        let Self { pair, place, piece, rails: (rail, remote_rail), len } = *self;
+        let (rkey, lkey) = (place.keys[remote_rail % MAX_RAILS], piece.keys[rail % MAX_RAILS]);
+        let (source, destination) = (u64::from(pair.source), u64::from(pair.destination));
+        let (base, stride) = (place.page(0).wrapping_add(source), place.stride);
+        let (first, apart) = (piece.slot(0).wrapping_add(destination), piece.stride);
+        let ends = move |at: usize, n: usize| {
+            part(pages, at, n).iter().map(move |page| KeyedEnds {
+                remote_addr: base.wrapping_add(stride.wrapping_mul(page.remote)),
+                rkey,
+                local_addr: first.wrapping_add(apart.wrapping_mul(page.piece_index().into())),
+                lkey,
+            })
+        };
+        // A segment has fewer than 2^16 pages.
+        Alike { wr_id, count: pages.len() as u32, len, last }.post(post, ends, signals)
+    }
+}
+
 /// From this many READs on, a row of pairs is posted by a loop of its own.
 const LONG_ROW: u32 = 8;
 
@@ -295,14 +402,16 @@ impl RowOfPairs<'_> {
         let pieces_from = pieces.get(usize::from(first.to)..).unwrap_or(&[]);
         let at_start = (first.source, first.destination, step.source, step.destination) == (0, 0, 0, 0);
         if (step.from, step.to) == (1, 1) && at_start && remotes_from.len() >= n && pieces_from.len() >= n {
-            // Each region of a page lands in the same one of a slot.
-            let ends = |at: usize, n: usize| {
+            // Each region of a page lands in the same one of a slot. The closures have values, so
+            // that the loop keeps these in registers.
+            let (_, index) = slot;
+            let ends = move |at: usize, n: usize| {
                 let (remotes, pieces) = (part(remotes_from, at, n), part(pieces_from, at, n));
                 let both = remotes.iter().zip(pieces);
-                both.map(|(place, piece)| KeyedEnds {
+                both.map(move |(place, piece)| KeyedEnds {
                     remote_addr: place.page(page),
                     rkey: place.keys[remote_rail],
-                    local_addr: piece.slot(slot.1),
+                    local_addr: piece.slot(index),
                     lkey: piece.keys[rail],
                 })
             };
@@ -310,7 +419,7 @@ impl RowOfPairs<'_> {
         }
         if (step.from, step.source) == (1, 0) && remotes_from.len() >= n && pieces.is_empty() {
             // The regions of a page land in a slot of one.
-            let ends = |at: usize, n: usize| {
+            let ends = move |at: usize, n: usize| {
                 // A row has fewer than 2^32 READs.
                 let mut to = first.destination.wrapping_add(step.destination.wrapping_mul(at as u32));
                 part(remotes_from, at, n).iter().map(move |place| {
