@@ -3,13 +3,15 @@
 use core::fmt;
 use core::mem::ManuallyDrop;
 
+use super::done::next_range;
 use super::pool::Buffer;
 use super::shape::PageShape;
 use crate::class::Class;
 use crate::error::ReadError;
-use crate::id::Ticket;
+use crate::id::{RegionRef, Ticket};
 use crate::limits::narrow;
-use crate::memory::slot::{PlanMark, Slot};
+use crate::memory::SlotRange;
+use crate::memory::slot::{PlanMark, Slot, SlotRegion};
 use crate::page::segment::Segment;
 use crate::page::{Claim, Expected, Page, Phase};
 use crate::remote::RemotePage;
@@ -50,6 +52,7 @@ impl<'s> Batch<'s> {
         head.origin = 0;
         head.has_planned = false;
         head.has_shared = false;
+        head.in_range = 0;
         Self {
             buffer: ManuallyDrop::new(buffer),
             len: 0,
@@ -212,15 +215,8 @@ impl<'s> Batch<'s> {
         }
         if !same_shape || at >= u32::from(self.buffer.limits.capacity) {
             let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), slot.len()));
-            if page.regions > 1 {
-                if let Err(error) = self.turn_to_regions(of, page.regions, to) {
-                    return Err((error, slot));
-                }
-            } else {
-                match PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, at) {
-                    Ok(shape) => self.turn_to(shape),
-                    Err(error) => return Err((error, slot)),
-                }
+            if let Err(error) = self.turn_to_checked(of, page.regions, to) {
+                return Err((error, slot));
             }
         }
         let state = self.buffer.page_mut(at);
@@ -246,6 +242,39 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
+    /// Turns to whole pages or parts (`of`: their region, length and layout; of so many `regions`)
+    /// that land in slots (`to`: their region and length), unless the pages before are like these.
+    #[inline]
+    pub(super) fn turn_to_like(
+        &mut self,
+        of: (RegionRef, u32, u8),
+        regions: u16,
+        to: (SlotRegion, usize),
+    ) -> Result<(), ReadError> {
+        let PageShape { source, slot_region, len, .. } = self.last;
+        if (source, len, slot_region) == (of.0, of.1, to.0) {
+            return Ok(());
+        }
+        self.turn_to_checked(of, regions, to)
+    }
+
+    /// As [`turn_to_like`](Self::turn_to_like), if the pages before are not like these or the batch
+    /// is full.
+    // Its arguments are values, as those of `PageShape::check`.
+    #[inline(always)]
+    fn turn_to_checked(
+        &mut self,
+        of: (RegionRef, u32, u8),
+        regions: u16,
+        to: (SlotRegion, usize),
+    ) -> Result<(), ReadError> {
+        if regions > 1 {
+            return self.turn_to_regions(of, regions, to);
+        }
+        self.turn_to(PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, self.len)?);
+        Ok(())
+    }
+
     /// Notes that the next page has another shape than the one before. If it has another peer, it
     /// begins a segment.
     #[inline(never)]
@@ -262,11 +291,31 @@ impl<'s> Batch<'s> {
         self.mark = PlanMark::NONE;
     }
 
+    /// Empties the batch, and returns its slots in ranges: consecutive slots of consecutive pages
+    /// are one.
+    pub fn clear_ranges(&mut self) -> impl Iterator<Item = SlotRange> + use<'_, 's> {
+        let len = core::mem::take(&mut self.len);
+        self.last = PageShape::NONE;
+        let head = self.buffer.head_mut();
+        (head.has_planned, head.has_shared, head.in_range) = (false, false, 0);
+        let pages = &mut self.buffer.pages_mut()[..len as usize];
+        for page in &mut *pages {
+            page.slot = page.slot.take().and_then(Slot::unmark);
+        }
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let (first, range) = next_range(pages, from)?;
+            from = first + range.len();
+            Some(range)
+        })
+    }
+
     /// Empties the batch, and returns its slots.
     pub fn clear(&mut self) -> impl Iterator<Item = Slot> + use<'_, 's> {
         let len = core::mem::take(&mut self.len);
         self.last = PageShape::NONE;
-        (self.buffer.head_mut().has_planned, self.buffer.head_mut().has_shared) = (false, false);
+        let head = self.buffer.head_mut();
+        (head.has_planned, head.has_shared, head.in_range) = (false, false, 0);
         let pages = &mut self.buffer.pages_mut()[..len as usize];
         pages.iter_mut().filter_map(|page| page.slot.take().and_then(Slot::unmark))
     }

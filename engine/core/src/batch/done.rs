@@ -4,6 +4,7 @@ use super::batch::Batch;
 use super::pool::Buffer;
 use crate::error::PageError;
 use crate::id::Ticket;
+use crate::memory::SlotRange;
 use crate::memory::slot::Slot;
 use crate::page::{Claim, Page, Phase};
 
@@ -12,6 +13,11 @@ use crate::page::{Claim, Page, Phase};
 #[derive(Debug)]
 pub struct Done<'s> {
     batch: Batch<'s>,
+    /// How many pages from the first on have consecutive slots, of which none has been taken.
+    in_range: usize,
+    /// The first page whose slot was not taken in a range. Slots of the pages before are gone,
+    /// though their pages may still have them.
+    from: usize,
 }
 
 /// Prepares the slots of a done batch for the user: removes marks and views, and makes a slot's
@@ -60,6 +66,37 @@ impl DonePage {
     }
 }
 
+/// The slots of consecutive pages of a [`Done`].
+#[derive(Debug)]
+pub struct DoneRange {
+    /// The position of the first page in the batch.
+    pub first: usize,
+    /// The slots of this page and of those behind it, in their order. A slot holds its page if the
+    /// page's result is `Ok`; otherwise its bytes are unspecified.
+    pub slots: SlotRange,
+}
+
+/// Takes the slots of the first page from `from` on that has one, and of the pages behind it whose
+/// slots follow. Returns the first page's position, too.
+pub(super) fn next_range(pages: &mut [Page], from: usize) -> Option<(usize, SlotRange)> {
+    let first = from + pages.get(from..)?.iter().position(|page| page.slot.is_some())?;
+    let goes_on = |pair: &[Page]| match pair {
+        [Page { slot: Some(before), .. }, Page { slot: Some(slot), .. }] => slot.follows(before),
+        _ => false,
+    };
+    let n = 1 + pages[first..].windows(2).take_while(|pair| goes_on(pair)).count();
+    let range = range_of(pages, first, n)?;
+    pages[first..first + n].iter_mut().for_each(|page| page.slot = None);
+    Some((first, range))
+}
+
+/// The range of the slots of `n` pages from `first` on, which follow each other.
+fn range_of(pages: &[Page], first: usize, n: usize) -> Option<SlotRange> {
+    let second = if n > 1 { pages[first + 1].slot.as_ref() } else { None };
+    // A batch has fewer than 2^16 pages.
+    Some(SlotRange::of(pages[first].slot.as_ref()?, second, n as u32))
+}
+
 impl<'s> Done<'s> {
     #[inline]
     pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
@@ -71,7 +108,9 @@ impl<'s> Done<'s> {
             let pages = &mut buffer.pages_mut()[..len as usize];
             pages.iter_mut().filter_map(|page| page.slot.as_mut()).for_each(Slot::clear_marks);
         }
-        Self { batch: Batch::of_done(buffer, len) }
+        // A slot may have been taken before the batch was done, if the batch reports its pages.
+        let in_range = if buffer.head().report { 0 } else { usize::from(buffer.head().in_range) };
+        Self { batch: Batch::of_done(buffer, len), in_range, from: 0 }
     }
 
     /// The name that `submit` gave the batch.
@@ -113,13 +152,71 @@ impl<'s> Done<'s> {
         self.batch.is_empty()
     }
 
+    /// Whether all pages arrived. It looks at no page.
+    #[must_use]
+    #[inline]
+    pub fn all_arrived(&self) -> bool {
+        // Without a page that failed there is no error for those that are joined to it.
+        self.batch.buffer().head().failed == 0
+    }
+
+    /// The pages that did not arrive, by their positions in the batch, and why. If there is none it
+    /// looks at no page.
+    #[inline]
+    pub fn failures(&self) -> impl Iterator<Item = (usize, PageError)> + use<'_, 's> {
+        let pages = if self.all_arrived() { &[] } else { &self.batch.buffer().pages()[..self.len()] };
+        pages.iter().enumerate().filter_map(|(index, page)| Some((index, page.result().err()?)))
+    }
+
+    /// Which of the 64 pages from position `64 * word` on did not arrive: bit 0 is that page's. If
+    /// all pages of the batch arrived it looks at no page.
+    #[must_use]
+    #[inline]
+    pub fn failed_bits(&self, word: usize) -> u64 {
+        if self.all_arrived() { 0 } else { self.bits_of_failed(word) }
+    }
+
+    fn bits_of_failed(&self, word: usize) -> u64 {
+        let pages = &self.batch.buffer().pages()[..self.len()];
+        let pages = word.checked_mul(64).and_then(|first| pages.get(first..)).unwrap_or(&[]);
+        let bit = |page: &Page| u64::from(!page.has_arrived());
+        (0..64).zip(pages).fold(0, |bits, (at, page)| bits | bit(page) << at)
+    }
+
+    /// Takes the slots of the next pages as a range: from the first page on whose slot was not
+    /// taken, as far as the slots follow each other. Pages that joined by one call of
+    /// [`read_many`](Batch::read_many) come back by one, unless slots of them were taken before;
+    /// those of the call that began the batch without a look at each, if the batch does not
+    /// [report its pages](Batch::report_pages). `None` when no slot is left.
+    #[inline]
+    pub fn take_range(&mut self) -> Option<DoneRange> {
+        let (from, n) = (self.from, core::mem::take(&mut self.in_range));
+        let pages = &mut self.batch.buffer_mut().pages_mut();
+        let (first, slots) = match n {
+            0 => return self.next_range(),
+            _ => (from, range_of(pages, from, n)?),
+        };
+        self.from = first + n;
+        Some(DoneRange { first, slots })
+    }
+
+    #[inline(never)]
+    fn next_range(&mut self) -> Option<DoneRange> {
+        let (from, len) = (self.from, self.len());
+        let (first, slots) = next_range(&mut self.batch.buffer_mut().pages_mut()[..len], from)?;
+        self.from = first + slots.len();
+        Some(DoneRange { first, slots })
+    }
+
     /// Takes the pages, with their slots, in the order of the batch. A page whose slot was taken
     /// before is left out, also if that was before the batch was done. Of pages that share a slot
     /// only the first is there.
     #[inline]
     pub fn pages(&mut self) -> impl Iterator<Item = DonePage> + use<'_, 's> {
-        let len = self.len();
-        self.batch.buffer_mut().pages_mut()[..len].iter_mut().enumerate().filter_map(|(index, page)| {
+        self.in_range = 0;
+        let (from, len) = (self.from, self.len());
+        let pages = &mut self.batch.buffer_mut().pages_mut()[from..len];
+        pages.iter_mut().zip(from..).filter_map(|(page, index)| {
             Some(DonePage { index, slot: page.slot.take()?, result: page.result() })
         })
     }

@@ -8,6 +8,7 @@
 //! | `pool.rs` | the buffers behind batches, which change owners across threads |
 //! | `in_flight.rs` | which batches the engine has, which are late, which are done |
 //! | `planned.rs` | pages that land by a plan, share a slot or are joined |
+//! | `many.rs` | many pages that join in one call, with consecutive slots |
 //! | `landing.rs` | the memory that validating READs write into |
 
 #[allow(clippy::module_inception, reason = "the file of the type Batch")]
@@ -15,11 +16,13 @@ mod batch;
 mod done;
 pub(crate) mod in_flight;
 pub(crate) mod landing;
+mod many;
 mod planned;
 pub(crate) mod pool;
 mod shape;
 
 pub use self::batch::Batch;
-pub use self::done::{Done, DonePage};
+pub use self::done::{Done, DonePage, DoneRange};
+pub use self::many::RejectedPages;
 pub use crate::class::Class;
 pub use crate::id::Ticket;

@@ -36,6 +36,10 @@ pub(crate) struct Head {
     pub(crate) has_planned: bool,
     /// Whether a page shares the slot of another page, or is joined to one.
     pub(crate) has_shared: bool,
+    /// How many pages from the first on joined in one call, with consecutive slots.
+    pub(crate) in_range: u16,
+    /// How many pages were retired without having arrived.
+    pub(crate) failed: u16,
     /// The epoch in which no plan of the batch's pages had been forgotten. It means something only
     /// if there may be such pages.
     pub(crate) plan_epoch: Epoch,
@@ -59,6 +63,8 @@ impl Head {
         started: false,
         has_planned: false,
         has_shared: false,
+        in_range: 0,
+        failed: 0,
         plan_epoch: Epoch::FIRST,
         must_settle_each: false,
         serial: u32::MAX,

@@ -275,7 +275,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             // `left` stays 1, for the entry.
             page.phase = Phase::Validating;
             page.validate = PageLink::BEHIND;
-            page.mark(lane);
+            debug_assert!(page.is_doubtful(lane, true), "a page whose earlier chunks came over this lane");
         }
         self.pages.at(first).validate = PageLink::OUT;
         self.queue_validation(first, batch);
@@ -320,7 +320,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             page.left = 0;
             arrived += u64::from(page.validate_by(entry));
         }
-        self.peers[peer].stats.misses += u64::from(n) - arrived;
+        let missed = u64::from(n) - arrived;
+        self.peers[peer].stats.misses += missed;
+        // At most n, the pages of one batch.
+        self.pages.head(batch).failed += narrow(missed as usize);
         if E::ENABLED {
             self.emit_results(first, n);
         }

@@ -89,6 +89,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         let head = buffer.head_mut();
         let serial = head.serial;
         head.left = head.len;
+        head.failed = 0;
         head.deadline = deadline;
         head.started = false;
         head.must_settle_each = head.report;
@@ -217,6 +218,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
             }
             Err(_) => stats.late += 1,
         }
+        self.pages.head(batch).failed += u16::from(result.is_err());
         self.report(page, 1);
         self.emit_result(page, result);
         self.release_batch(batch, 1);

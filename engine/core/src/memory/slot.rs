@@ -165,6 +165,28 @@ impl Slot {
         Self { addr, len, index, slot_region: of, flags: SlotFlags::new(access) }
     }
 
+    /// Another slot of the same region with the same marks.
+    #[inline(always)]
+    pub(super) const fn sibling(&self, addr: NonNull<u8>, index: u32) -> Self {
+        let Self { len, slot_region, flags, .. } = *self;
+        Self { addr, len, index, slot_region, flags }
+    }
+
+    /// Its address, and who can look at it.
+    #[inline]
+    pub(super) const fn place(&self) -> (NonNull<u8>, Access) {
+        let device = self.flags.contains(SlotFlags::DEVICE);
+        (self.addr, if device { Access::Device } else { Access::Host })
+    }
+
+    /// Whether this is the slot after `before` in its region, and neither is a view.
+    #[inline(always)]
+    pub(crate) const fn follows(&self, before: &Self) -> bool {
+        let same = self.slot_region.0 == before.slot_region.0 && self.len == before.len;
+        let views = self.flags.union(before.flags).contains(SlotFlags::VIEW);
+        same && self.index == before.index.wrapping_add(1) && !views
+    }
+
     /// Its bytes, or `None` for device memory.
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {

@@ -169,7 +169,13 @@ impl Page {
     /// has landed if its batch is done.
     #[inline]
     pub(crate) fn result(&self) -> Result<(), PageError> {
-        if matches!(self.phase, Phase::Arrived | Phase::NoValidation) { Ok(()) } else { Err(self.error()) }
+        if self.has_arrived() { Ok(()) } else { Err(self.error()) }
+    }
+
+    /// Whether a page that is retired, or whose batch is done, has arrived.
+    #[inline]
+    pub(crate) const fn has_arrived(&self) -> bool {
+        matches!(self.phase, Phase::Arrived | Phase::NoValidation)
     }
 
     /// Why the page, which has failed, did so.

@@ -1,10 +1,10 @@
 //! Everything that can be done to batches of pages of several regions, in random order.
 
-use kvrail_core::batch::{Class, Ticket};
+use kvrail_core::batch::{Class, DonePage, Ticket};
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::LaneSpec;
 use kvrail_core::id::{PeerId, RailIndex};
-use kvrail_core::memory::Slot;
+use kvrail_core::memory::{Slot, SlotRange};
 use kvrail_core::plan::PlanRef;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::WcStatus;
@@ -132,6 +132,48 @@ fn storm(seed: u64) -> (u32, u32, u32) {
                 let mut at = 0;
                 // Half of the batches have whole pages of the pool alone.
                 let alike = rng.chance(50);
+                if alike && rng.chance(50) {
+                    // In bulk: as many slots as follow each other.
+                    several.sort_by_key(Slot::index);
+                    let mut locations = Vec::new();
+                    let mut range: Option<SlotRange> = None;
+                    while locations.len() < 6
+                        && let Some(slot) = several.pop()
+                    {
+                        let (key, mut one) = ((slot.region().index() as u16, slot.index()), slot.into());
+                        if let Some(behind) = range.take()
+                            && let Err(behind) = SlotRange::join(&mut one, behind)
+                        {
+                            range = Some(behind);
+                            several.extend(one);
+                            break;
+                        }
+                        range = Some(one);
+                        let from = rng.below(SLOTS as u64) as usize;
+                        locations.insert(0, pool.location(from));
+                        groups.push(None);
+                        asked.push(Asked {
+                            ticket: None,
+                            at: 0,
+                            group: 0,
+                            slot: key,
+                            from,
+                            count: pool.count(from),
+                            validated: true,
+                            withdrawn: false,
+                            joined: false,
+                        });
+                    }
+                    if let Some(range) = range {
+                        batch.read_many(&region, &locations, range).unwrap();
+                    }
+                    at = locations.len();
+                    // The slots were taken from the last one on.
+                    asked[begin..].reverse();
+                    let first_group = groups.len() - at;
+                    let bulk = asked[begin..].iter_mut().enumerate();
+                    bulk.for_each(|(i, of)| (of.at, of.group) = (i, first_group + i));
+                }
                 for _ in 0..rng.below(8) {
                     // Pages that stand side by side at their owner, as well: one READ brings their
                     // entries.
@@ -264,7 +306,16 @@ fn storm(seed: u64) -> (u32, u32, u32) {
         }
         while let Some(mut done) = engine.next_done() {
             let ticket = done.ticket();
-            for page in done.pages() {
+            let mut pages = Vec::new();
+            if rng.chance(50) {
+                while let Some(range) = done.take_range() {
+                    let results = (range.first..).map(|index| done.result(index).unwrap());
+                    let slots = (range.first..).zip(range.slots).zip(results);
+                    pages.extend(slots.map(|((index, slot), result)| DonePage { index, slot, result }));
+                }
+            }
+            pages.extend(done.pages());
+            for page in pages {
                 let key = (page.slot.region().index() as u16, page.slot.index());
                 let at = asked.iter().position(|of| of.slot == key && of.ticket == Some(ticket)).unwrap();
                 let of = asked.remove(at);
