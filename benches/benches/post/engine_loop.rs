@@ -166,13 +166,7 @@ impl Kvrail {
         let peer = self.peer;
         self.peer = if peer + 1 == self.regions.len() { 0 } else { peer + 1 };
         if let Some(range) = self.ranges.pop() {
-            let (mut batch, region) = (self.engine.batch().expect("a free batch"), &self.regions[peer]);
-            let filled = match self.validated {
-                true => batch.read_many(region, &self.locations, range),
-                false => batch.read_many_unvalidated(region, &self.from_slots, range),
-            };
-            filled.expect("room");
-            return batch;
+            return self.fill_in_bulk(peer, range);
         }
         let region = self.regions[peer];
         if self.validated {
@@ -181,6 +175,17 @@ impl Kvrail {
         } else {
             self.fill_with(|slot| region.unvalidated(slot).expect("within the region"))
         }
+    }
+
+    #[inline(never)]
+    fn fill_in_bulk(&mut self, peer: usize, range: SlotRange) -> Batch<'static> {
+        let (mut batch, region) = (self.engine.batch().expect("a free batch"), &self.regions[peer]);
+        let filled = match self.validated {
+            true => batch.read_many(region, &self.locations, range),
+            false => batch.read_many_unvalidated(region, &self.from_slots, range),
+        };
+        filled.expect("room");
+        batch
     }
 
     #[inline]

@@ -215,8 +215,15 @@ impl<'s> Batch<'s> {
         }
         if !same_shape || at >= u32::from(self.buffer.limits.capacity) {
             let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), slot.len()));
-            if let Err(error) = self.turn_to_checked(of, page.regions, to) {
-                return Err((error, slot));
+            if page.regions > 1 {
+                if let Err(error) = self.turn_to_regions(of, page.regions, to) {
+                    return Err((error, slot));
+                }
+            } else {
+                match PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, at) {
+                    Ok(shape) => self.turn_to(shape),
+                    Err(error) => return Err((error, slot)),
+                }
             }
         }
         let state = self.buffer.page_mut(at);
@@ -255,19 +262,6 @@ impl<'s> Batch<'s> {
         if (source, len, slot_region) == (of.0, of.1, to.0) {
             return Ok(());
         }
-        self.turn_to_checked(of, regions, to)
-    }
-
-    /// As [`turn_to_like`](Self::turn_to_like), if the pages before are not like these or the batch
-    /// is full.
-    // Its arguments are values, as those of `PageShape::check`.
-    #[inline(always)]
-    fn turn_to_checked(
-        &mut self,
-        of: (RegionRef, u32, u8),
-        regions: u16,
-        to: (SlotRegion, usize),
-    ) -> Result<(), ReadError> {
         if regions > 1 {
             return self.turn_to_regions(of, regions, to);
         }

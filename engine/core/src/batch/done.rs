@@ -91,6 +91,7 @@ pub(super) fn next_range(pages: &mut [Page], from: usize) -> Option<(usize, Slot
 }
 
 /// The range of the slots of `n` pages from `first` on, which follow each other.
+#[inline(always)]
 fn range_of(pages: &[Page], first: usize, n: usize) -> Option<SlotRange> {
     let second = if n > 1 { pages[first + 1].slot.as_ref() } else { None };
     // A batch has fewer than 2^16 pages.

@@ -151,7 +151,7 @@ impl Batch<'_> {
 
     /// Turns to the pages of one call, if they may join: their places in the batch, and what they
     /// have in common.
-    #[inline]
+    #[inline(always)]
     fn places(
         &mut self,
         from: &RemoteRegion,
