@@ -18,7 +18,7 @@ pub struct Kvrail {
     engine: Engine<'static, Null>,
     regions: Vec<RemoteRegion>,
     slots: Vec<Slot>,
-    /// Whether batches are filled in bulk; then slots for a batch each, and the pages that are read.
+    /// Whether batches are filled in bulk; then slots for a batch each, and the pages.
     bulk: bool,
     ranges: Vec<SlotRange>,
     locations: Vec<Location>,

@@ -3,8 +3,8 @@
 use core::fmt;
 use core::mem::ManuallyDrop;
 
-use super::done::next_range;
 use super::pool::Buffer;
+use super::ranges::next_range;
 use super::shape::PageShape;
 use crate::class::Class;
 use crate::error::ReadError;
@@ -30,7 +30,7 @@ pub struct Batch<'s> {
     pub(super) uniform: bool,
     /// Whether the last segment's pages are whole pages of one pool with several regions, and land
     /// in slots of one local region.
-    pub(super) alike: bool,
+    pub(super) of_one_pool: bool,
     /// Whether some pages of the last segment are not to be validated, and whether some are.
     pub(super) some_unvalidated: bool,
     pub(super) some_validated: bool,
@@ -58,7 +58,7 @@ impl<'s> Batch<'s> {
             len: 0,
             segment: 0,
             uniform: true,
-            alike: false,
+            of_one_pool: false,
             some_unvalidated: false,
             some_validated: false,
             last: PageShape::NONE,
@@ -81,7 +81,7 @@ impl<'s> Batch<'s> {
     pub(crate) fn close_segment(&mut self) {
         if self.len > 0 {
             let (segment, len) = (self.segment, self.len);
-            let kind = match (self.uniform, self.alike) {
+            let kind = match (self.uniform, self.of_one_pool) {
                 (true, _) => Segment::UNIFORM,
                 (false, true) => Segment::ALIKE,
                 (false, false) => Segment::PER_PAGE,
@@ -142,7 +142,7 @@ impl<'s> Batch<'s> {
             len,
             segment: 0,
             uniform: true,
-            alike: false,
+            of_one_pool: false,
             some_unvalidated: false,
             some_validated: false,
             last: PageShape::NONE,
@@ -280,7 +280,7 @@ impl<'s> Batch<'s> {
         } else {
             self.uniform = false;
         }
-        self.alike = false;
+        self.of_one_pool = false;
         self.last = shape;
         self.mark = PlanMark::NONE;
     }

@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use super::pool::Buffer;
+use super::ranges::{next_range, range_of};
 use crate::error::PageError;
 use crate::id::Ticket;
 use crate::memory::SlotRange;
@@ -74,28 +75,6 @@ pub struct DoneRange {
     /// The slots of this page and of those behind it, in their order. A slot holds its page if the
     /// page's result is `Ok`; otherwise its bytes are unspecified.
     pub slots: SlotRange,
-}
-
-/// Takes the slots of the first page from `from` on that has one, and of the pages behind it whose
-/// slots follow. Returns the first page's position, too.
-pub(super) fn next_range(pages: &mut [Page], from: usize) -> Option<(usize, SlotRange)> {
-    let first = from + pages.get(from..)?.iter().position(|page| page.slot.is_some())?;
-    let goes_on = |pair: &[Page]| match pair {
-        [Page { slot: Some(before), .. }, Page { slot: Some(slot), .. }] => slot.follows(before),
-        _ => false,
-    };
-    let n = 1 + pages[first..].windows(2).take_while(|pair| goes_on(pair)).count();
-    let range = range_of(pages, first, n)?;
-    pages[first..first + n].iter_mut().for_each(|page| page.slot = None);
-    Some((first, range))
-}
-
-/// The range of the slots of `n` pages from `first` on, which follow each other.
-#[inline(always)]
-fn range_of(pages: &[Page], first: usize, n: usize) -> Option<SlotRange> {
-    let second = if n > 1 { pages[first + 1].slot.as_ref() } else { None };
-    // A batch has fewer than 2^16 pages.
-    Some(SlotRange::of(pages[first].slot.as_ref()?, second, n as u32))
 }
 
 impl<'s> Done<'s> {

@@ -90,17 +90,17 @@ impl Batch<'_> {
         if !from.has_table {
             return Err(rejected(slots, ReadError::Page(PageRangeError::NoTable)));
         }
-        let (pages, alike, slots) = match self.places(from, locations.len(), slots) {
+        let (pages, common, slots) = match self.places(from, locations.len(), slots) {
             Ok(places) => places,
             Err(error) => return Err(error),
         };
-        let given = slots.give(locations, pages, alike.mark, |location, page, slot| {
+        let given = slots.give(locations, pages, common.mark, |location, page, slot| {
             let Location { slot: at, expected } = *location;
             if expected.ready != Ready::WHOLE {
                 return Err(growing(expected));
             }
-            alike.check(at)?;
-            alike.put(page, at, slot);
+            common.check(at)?;
+            common.put(page, at, slot);
             page.entry = at;
             page.phase = Phase::NeedsValidation;
             page.claim = Claim::Expected(Expected::new(expected));
@@ -116,8 +116,8 @@ impl Batch<'_> {
         }
     }
 
-    /// As [`read_many`](Self::read_many), for the pages in the slots `from_slots` of a region, which
-    /// are read without validation ([`RemoteRegion::unvalidated`]).
+    /// As [`read_many`](Self::read_many), for the pages in the slots `from_slots` of a region,
+    /// which are read without validation ([`RemoteRegion::unvalidated`]).
     ///
     /// # Errors
     ///
@@ -128,13 +128,13 @@ impl Batch<'_> {
         from_slots: &[u32],
         slots: SlotRange,
     ) -> Result<(), RejectedPages> {
-        let (pages, alike, slots) = match self.places(from, from_slots.len(), slots) {
+        let (pages, common, slots) = match self.places(from, from_slots.len(), slots) {
             Ok(places) => places,
             Err(error) => return Err(error),
         };
-        let given = slots.give(from_slots, pages, alike.mark, |&at, page, slot| {
-            alike.check(at)?;
-            alike.put(page, at, slot);
+        let given = slots.give(from_slots, pages, common.mark, |&at, page, slot| {
+            common.check(at)?;
+            common.put(page, at, slot);
             page.entry = NO_ENTRY;
             page.phase = Phase::NoValidation;
             Ok(())
@@ -173,7 +173,7 @@ impl Batch<'_> {
         if let Some(error) = error {
             return Err(rejected(slots, error));
         }
-        let alike = Alike {
+        let common = Alike {
             base: from.base,
             stride: from.stride,
             shape: self.last,
@@ -182,7 +182,7 @@ impl Batch<'_> {
         };
         let at = self.len as usize;
         let places = &mut self.buffer.pages_mut()[at..at + pages];
-        Ok((places, alike, slots))
+        Ok((places, common, slots))
     }
 
     /// Notes that `n` pages with consecutive slots have been put behind the others.

@@ -9,6 +9,7 @@
 //! | `in_flight.rs` | which batches the engine has, which are late, which are done |
 //! | `planned.rs` | pages that land by a plan, share a slot or are joined |
 //! | `many.rs` | many pages that join in one call, with consecutive slots |
+//! | `ranges.rs` | ranges of the slots of consecutive pages |
 //! | `landing.rs` | the memory that validating READs write into |
 
 #[allow(clippy::module_inception, reason = "the file of the type Batch")]
@@ -19,6 +20,7 @@ pub(crate) mod landing;
 mod many;
 mod planned;
 pub(crate) mod pool;
+mod ranges;
 mod shape;
 
 pub use self::batch::Batch;

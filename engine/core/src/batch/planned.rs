@@ -38,7 +38,7 @@ impl Batch<'_> {
         debug_assert_eq!(plan.bytes, len, "a plan of whole pages reads all of a page");
         self.turn_to(PageShape { source, slot_region, len, chunks: plan.wrs });
         self.mark = PlanMark::new(plan.number, plan.wrs);
-        (self.uniform, self.alike) = (false, self.segment == self.len);
+        (self.uniform, self.of_one_pool) = (false, self.segment == self.len);
         self.buffer.head_mut().has_planned = true;
         Ok(())
     }

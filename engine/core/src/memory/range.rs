@@ -147,8 +147,9 @@ impl SlotRange {
         Ok(())
     }
 
-    /// Hands the slots to `each` in their order, with one of `from` and one of `to` each, and with a
-    /// mark of the plan by which pages land in them. If `each` fails, the range is whole again, and
+    /// Hands the slots to `each` in their order, with one of `from` and one of `to` each, and with
+    /// a mark of the plan by which pages land in them. If `each` fails, the range is whole
+    /// again, and
     /// the position is returned: the slots that `each` has had are void, and the caller has put
     /// them nowhere.
     ///

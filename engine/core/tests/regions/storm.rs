@@ -131,8 +131,8 @@ fn storm(seed: u64) -> (u32, u32, u32) {
                 let begin = asked.len();
                 let mut at = 0;
                 // Half of the batches have whole pages of the pool alone.
-                let alike = rng.chance(50);
-                if alike && rng.chance(50) {
+                let of_pool = rng.chance(50);
+                if of_pool && rng.chance(50) {
                     // In bulk: as many slots as follow each other.
                     several.sort_by_key(Slot::index);
                     let mut locations = Vec::new();
@@ -186,9 +186,9 @@ fn storm(seed: u64) -> (u32, u32, u32) {
                         true => region.page(pool.location(from)).unwrap(),
                         false => region.unvalidated(from as u32).unwrap(),
                     };
-                    let way = if alike { 2 } else { rng.below(4) };
+                    let way = if of_pool { 2 } else { rng.below(4) };
                     let Some(slot) = (if way < 2 { &mut one } else { &mut several }).pop() else { break };
-                    let join = at > 0 && rng.chance(if alike { 10 } else { 40 });
+                    let join = at > 0 && rng.chance(if of_pool { 10 } else { 40 });
                     let group = if join { groups.len() - 1 } else { groups.len() };
                     if !join {
                         groups.push(None);

@@ -1,4 +1,5 @@
-//! READs between pairs of regions: consecutive pairs of one page, and the same pair of several pages.
+//! READs between pairs of regions: consecutive pairs of one page, and the same pair of several
+//! pages.
 
 use super::super::state::Engine;
 use super::Signals;
@@ -13,8 +14,9 @@ use crate::provider::{KeyedEnds, KeyedReads, Post, Provider};
 use crate::regions::{LocalPiece, RemotePlace};
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Writes whole pages of several regions, from `at` on, into the ring of `lane`, as its wrs from
-    /// `seq` on: as many as fit into what is `left`, of the segment, of the wrs of the run and of
+    /// Writes whole pages of several regions, from `at` on, into the ring of `lane`, as its wrs
+    /// from `seq` on: as many as fit into what is `left`, of the segment, of the wrs of the run
+    /// and of
     /// its bytes, and none if fewer than two do or the first has been begun. The READs of all pages
     /// from one region into one follow each other, with a record for each pair of regions. Returns
     /// how many pages there are, how many wrs each has, and the bytes of each wr.
