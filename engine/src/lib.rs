@@ -64,10 +64,10 @@ mod transport;
 #[cfg(feature = "std")]
 pub use hosted::*;
 pub use kvrail_core as core;
-pub use kvrail_core::batch::{Batch, Done, DonePage, Ticket};
+pub use kvrail_core::batch::{Batch, Done, DonePage, DoneRange, RejectedPages, Ticket};
 pub use kvrail_core::error::PageError;
 pub use kvrail_core::hub::Outcome;
-pub use kvrail_core::memory::{Slot, Slots};
+pub use kvrail_core::memory::{Slot, SlotRange, Slots};
 pub use kvrail_core::remote::Location;
 pub use kvrail_core::table::{KeyTag, Ready};
 pub use kvrail_core::time::Time;

@@ -111,6 +111,44 @@ impl<N: ReaderTransport> Fixture<N> {
     }
 }
 
+/// Pages in bulk: each lands in the slot of its place, stale ones are told, and the slots come back
+/// as the range that they were.
+#[test]
+fn pages_arrive_in_bulk() {
+    let mut f = fixture(shm::publish(2), shm::rails(2).unwrap());
+    let mut locations: Vec<_> = (0..40).map(|slot| write(f.publisher(), slot)).collect();
+    write(f.publisher(), 17);
+    let memory = memory::leaked(40 * MLA.page_bytes() as usize).unwrap();
+    let mut slots = f.reader.register(memory).unwrap();
+    let mut range = slots.take_range(40).unwrap();
+    assert!(slots.take_range(1).is_none());
+    for round in 0..3 {
+        let mut batch = f.reader.batch().unwrap();
+        batch.read_many(&f.peer.regions()[0], &locations, range).unwrap();
+        f.reader.submit(batch, clock::within(Duration::from_secs(10))).unwrap();
+        let mut done = f.next_done();
+        let failures: Vec<_> = done.failures().collect();
+        let stale = |at: usize| round == 0 && at == 17;
+        assert_eq!(done.failed_bits(0), u64::from(round == 0) << 17);
+        assert_eq!(failures.len(), usize::from(round == 0), "{failures:?}");
+        let back = done.take_range().unwrap();
+        assert_eq!((back.first, back.slots.len(), back.slots.first()), (0, 40, 0));
+        assert!(done.take_range().is_none() && done.pages().next().is_none());
+        range = back.slots;
+        for (at, location) in locations.iter().enumerate().filter(|(at, _)| !stale(*at)) {
+            let want = byte(location.slot, location.expected.generation.count());
+            assert!(range.bytes(at).unwrap().iter().all(|&b| b == want), "page {at} of round {round}");
+        }
+        // The order of the pages is the caller's.
+        locations[17] = write(f.publisher(), 17);
+        locations.reverse();
+        locations.swap(17, 22);
+    }
+    slots.put_range(range).unwrap();
+    assert_eq!(slots.out(), 0);
+    f.reader.unregister(slots).unwrap();
+}
+
 fn pages_arrive<N: ReaderTransport>(mut f: Fixture<N>) {
     let locations: Vec<_> = (0..SLOTS).map(|slot| write(f.publisher(), slot)).collect();
     // The table lists every page, and is longer than one READ of it.

@@ -40,13 +40,16 @@ enum Part {
     Proper,
 }
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 12] = [
     "loop-1",
     "engine-1",
     "loop-16-spread",
     "loop-16",
     "engine-16",
     "engine-16-validated",
+    "engine-1-bulk",
+    "engine-16-bulk",
+    "engine-16-validated-bulk",
     "engine-1024-idle",
     "loop-1024",
     "engine-1024",
@@ -73,6 +76,9 @@ fn make(name: &str) -> Run {
         "engine-1" => by_engine(Kvrail::new::<1, 1, DEEP>(1, 1, false)),
         "engine-16" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, false)),
         "engine-16-validated" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, true)),
+        "engine-1-bulk" => by_engine(Kvrail::new::<1, 1, DEEP>(1, 1, false).in_bulk()),
+        "engine-16-bulk" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, false).in_bulk()),
+        "engine-16-validated-bulk" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, true).in_bulk()),
         "engine-1024-idle" => by_engine(Kvrail::new::<1024, 16384, SHALLOW>(8, 16, false).on_one_peer()),
         "engine-1024" => by_engine(Kvrail::new::<1024, 16384, SHALLOW>(8, 16, false)),
         other => panic!("no workload {other}: there are {NAMES:?}"),
@@ -82,7 +88,7 @@ fn make(name: &str) -> Run {
 /// Batches in flight at a time: with one lane, what its queue holds; with sixteen, eight READs for
 /// each.
 fn in_flight(name: &str) -> usize {
-    if name.ends_with("-1") { 1 } else { 4 }
+    if name.trim_end_matches("-bulk").ends_with("-1") { 1 } else { 4 }
 }
 
 fn median(mut all: Vec<f64>) -> f64 {
@@ -129,6 +135,9 @@ fn table() -> Result<String, std::fmt::Error> {
         ("engine-16", "loop-16-spread"),
         ("engine-16", "engine-1"),
         ("engine-16-validated", "engine-16"),
+        ("engine-1-bulk", "loop-1"),
+        ("engine-16-bulk", "loop-16"),
+        ("engine-16-validated-bulk", "engine-16-validated"),
         ("engine-1024-idle", "engine-16"),
         ("engine-1024", "engine-16"),
         ("engine-1024", "loop-1024"),

@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::id::Ticket;
 use crate::layout::LayoutMismatch;
+use crate::remote::PageRangeError;
 use crate::table::{Miss, Ready};
 use crate::time::Time;
 use crate::verbs_abi::WcStatus;
@@ -214,6 +215,17 @@ pub enum ReadError {
         /// The parts that the location has seen ready.
         seen: Ready,
     },
+    /// A call has another number of slots than of pages.
+    #[error("{pages} pages and {slots} slots in one call: give a slot for each page")]
+    SlotCount {
+        /// How many pages were to be read.
+        pages: usize,
+        /// How many slots there were.
+        slots: usize,
+    },
+    /// The region has no such page.
+    #[error(transparent)]
+    Page(#[from] PageRangeError),
 }
 
 impl ReadError {
@@ -234,6 +246,8 @@ impl ReadError {
             Self::SlotOfBytes { .. } => 2078,
             Self::NoPage => 2079,
             Self::PlanForgotten => 2080,
+            Self::SlotCount { .. } => 2081,
+            Self::Page(error) => error.code(),
         }
     }
 }

@@ -17,7 +17,7 @@ use self::lives::{Epoch, PlanLives};
 use self::rows::{MAX_ROWS, Rows};
 pub(crate) use self::rows::{Pair, PairRow};
 pub(crate) use self::walk::Walk;
-use crate::layout::{Layouts, PlanLayouts, WHOLE, WholePlan};
+use crate::layout::{Layouts, PlanLayouts, WHOLE};
 use crate::limits::narrow;
 pub use crate::limits::{MAX_PLANS, MAX_SGES};
 use crate::regions::find_row;
@@ -63,15 +63,6 @@ impl PlanRef {
     #[must_use]
     pub const fn slot_bytes(&self) -> u32 {
         self.destination_end
-    }
-
-    /// The plan of this number, by which whole pages of one layout land in slots of the same.
-    pub(crate) const fn whole(engine: u16, layout: u8, plan: WholePlan) -> Self {
-        let layouts = PlanLayouts { reads: layout, writes: layout, gathers: true, scatters: true };
-        let WholePlan { number, wrs, bytes } = plan;
-        // It is never forgotten.
-        let since = Epoch::LAST;
-        Self { engine, number, since, layouts, wrs, bytes, source: 0, source_end: 0, destination_end: 0 }
     }
 }
 
@@ -418,6 +409,14 @@ impl<'s> Plans<'s> {
     #[inline]
     pub(crate) fn walk(&self, plan: u16, wr: u32) -> Walk<'_> {
         Walk::new(self.rows_of(&self.places[usize::from(plan)]), self.lists, wr)
+    }
+
+    /// The bytes of each work request and their number, if the plan is one row of pairs with one
+    /// plain work request each, from several regions.
+    #[inline]
+    pub(crate) fn plain(&self, plan: u16) -> Option<(u32, u32)> {
+        let place = &self.places[usize::from(plan)];
+        (place.plain != 0 && place.gathers).then_some((place.plain, place.wrs))
     }
 
     /// The pairs of a plan from work request `wr` on, if it is one row of pairs with one plain work

@@ -12,6 +12,7 @@ use kvrail_core::config::EngineConfig;
 use kvrail_core::hub::{Hub, Mailbox, Outcome};
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slot;
+use kvrail_core::remote::Location;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_layouts::Selection;
 use kvrail_sim::sim::{self, Action, Fate, Sim};
@@ -33,7 +34,11 @@ fn the_data_path_makes_no_heap_call() {
     let mut state = Box::new(SmallState::new());
     let config = EngineConfig { chunk_bytes: 4096, stall: Nanos::from_millis(3), ..EngineConfig::DEFAULT };
     let mut engine = start(&mut state, &sim, config);
-    let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
+    let mut all_slots = dest.register(&mut engine, PAGE);
+    let mut ranges = Vec::from([4, 12, 12].map(|n| all_slots.take_range(n).unwrap()));
+    let mut slots: Vec<Slot> = all_slots.collect();
+    let locations: [Location; 12] = core::array::from_fn(|at| owner.location(at));
+    let from: [u32; 12] = core::array::from_fn(|at| locations[at].slot);
     let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 2, 16);
     let all = Selection::ALL;
     let [whole, first, second] =
@@ -47,10 +52,25 @@ fn the_data_path_makes_no_heap_call() {
     sim.at(Time(2_000_000), Action::RailDown { rail: RailIndex(1), told: true }).unwrap();
     sim.at(Time(6_000_000), Action::RailUp { rail: RailIndex(1), told: true }).unwrap();
 
-    let (mut pages, mut late) = (0, 0);
+    const BULK: u64 = 1;
+    let (mut pages, mut late, mut in_bulk) = (0, 0, 0);
     let (calls, ()) = heap_calls(|| {
         while sim.now() < Time(12_000_000) {
             while let Some(mut batch) = engine.batch() {
+                // Some batches are filled in bulk.
+                if let Some(mut range) = ranges.pop() {
+                    let rest = range.split_off(range.len() / 2);
+                    range.join(rest).unwrap();
+                    let n = range.len();
+                    let filled = match n {
+                        4 => batch.read_many_unvalidated(&region, &from[..n], range),
+                        _ => batch.read_many(&region, &locations[..n], range),
+                    };
+                    filled.unwrap();
+                    batch.set_tag(BULK);
+                    engine.submit(batch, sim.now(), sim.now() + Nanos::from_millis(5)).unwrap();
+                    continue;
+                }
                 while batch.len() < 12 {
                     let Some(slot) = slots.pop() else { break };
                     let page = region.page(owner.location(slot.index() % SLOTS)).unwrap();
@@ -73,6 +93,12 @@ fn the_data_path_makes_no_heap_call() {
             engine.poll(sim.now());
             while engine.next_overdue().is_some() {}
             while let Some(mut done) = engine.next_done() {
+                if done.tag() == BULK {
+                    in_bulk += done.len() - done.failures().count();
+                    assert_eq!(done.failed_bits(0).count_ones() as usize, done.failures().count());
+                    ranges.extend(core::iter::from_fn(|| done.take_range()).map(|range| range.slots));
+                    continue;
+                }
                 for page in done.pages() {
                     pages += u64::from(page.result.is_ok());
                     late += u64::from(page.result.is_err());
@@ -90,8 +116,8 @@ fn the_data_path_makes_no_heap_call() {
     let failed: u64 = (0..2).map(|r| engine.rail_stats(RailIndex(r)).unwrap().lanes_failed).sum();
     let again: u64 = (0..2).map(|r| engine.rail_stats(RailIndex(r)).unwrap().reposted).sum();
     assert!(
-        pages > 1_000 && failed >= 4 && again > 0,
-        "{pages} pages, {late} late, {failed} failed, {again} again"
+        pages > 1_000 && in_bulk > 500 && failed >= 4 && again > 0,
+        "{pages} pages, {in_bulk} in bulk, {late} late, {failed} failed, {again} again"
     );
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
 }

@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | start, the calls of the data path, the end |
+//! | `mod.rs` | the calls of the data path, the end |
+//! | `starting.rs` | the start, in a state on the heap |
 //! | `config.rs` | its configuration, and why it does not start |
 //! | `connect.rs` | connecting to peers, losing them, making lanes again |
 //! | `connecting.rs`, `outcomes.rs` | connects that are under way, and events |
@@ -35,6 +36,7 @@ pub(crate) mod peer;
 mod pieces;
 mod register;
 mod sessions;
+mod starting;
 pub(crate) mod state;
 pub(crate) mod storage;
 pub(crate) mod submitters;
@@ -43,7 +45,6 @@ pub(crate) mod table;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,7 @@ use kvrail_core::batch::{Batch, Done, Ticket};
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, Rejected};
 use kvrail_core::hub;
-use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
+use kvrail_core::id::{LaneId, PeerId, RailIndex};
 use kvrail_core::memory::Slot;
 use kvrail_core::peer::PeerStats;
 use kvrail_core::provider::Provider;
@@ -64,7 +65,7 @@ use self::config::{Config, StartError};
 use self::outcomes::Outcomes;
 use self::peer::Peer;
 use self::sessions::{DialerMaker, SessionDialer, SessionHandle, Sessions};
-use self::state::{MANY_PEERS, MAX_PEERS, OwnedState, Room, boxed};
+use self::state::{OwnedState, Room};
 use self::submitters::Submitters;
 use crate::clock;
 use crate::layout::PageLayout;
@@ -148,46 +149,6 @@ struct PeerSession<D: SessionDialer> {
 }
 
 impl<T: ReaderTransport> Reader<T> {
-    /// Starts an engine for pages of `layout` over `rails`.
-    ///
-    /// # Errors
-    ///
-    /// A number of `config` cannot work, or there are too many rails; the error says which.
-    pub fn start(layout: PageLayout, rails: T, config: Config) -> Result<Self, StartError> {
-        match config.peers {
-            0..=MAX_PEERS => Self::start_boxed(layout, rails, config, OwnedState::Few),
-            _ => Self::start_boxed(layout, rails, config, OwnedState::Many),
-        }
-    }
-
-    /// Starts an engine in a state on the heap, which `keep` holds until the reader ends.
-    fn start_boxed<S: Room>(
-        layout: PageLayout,
-        rails: T,
-        config: Config,
-        keep: fn(NonNull<S>) -> OwnedState,
-    ) -> Result<Self, StartError> {
-        if config.peers > MANY_PEERS {
-            return Err(StartError::TooManyPeers { peers: config.peers, max: MANY_PEERS });
-        }
-        let owned = NonNull::from(Box::leak(boxed::<S>()));
-        // SAFETY: leaked just now, so this is the only reference. It is given back in `drop` alone,
-        // when engine and buffers are gone.
-        let state = unsafe { &mut *owned.as_ptr() };
-        let engine_config = config.engine.unwrap_or_else(|| rails.engine_config());
-        match Self::begin(state, layout, rails, config, engine_config, MAX_RAILS) {
-            Ok(mut reader) => {
-                reader.owned_state = Some(keep(owned));
-                Ok(reader)
-            }
-            Err(error) => {
-                // SAFETY: out of a box, and there is no engine that could have kept the reference.
-                drop(unsafe { Box::from_raw(owned.as_ptr()) });
-                Err(error)
-            }
-        }
-    }
-
     /// Starts an engine in `state`, over `max_rails` rails at most. After an error nothing uses
     /// `state` any more: the engine is started last, and keeps `state` only if it starts.
     pub(crate) fn begin<S: Room>(

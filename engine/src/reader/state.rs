@@ -144,8 +144,17 @@ pub(super) type Undeclared =
     State<MAX_PEERS, 256, 512, { LANE_DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2, 2>;
 /// The same for up to [`MANY_PEERS`] peers, with four regions for each of them, and one lane. A
 /// peer that finds no lane free gets one when it is read from.
-pub(super) type ManyPeers =
-    State<MANY_PEERS, { 4 * MANY_PEERS }, MANY_PEERS, { LANE_DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2, 2>;
+pub(super) type ManyPeers = State<
+    MANY_PEERS,
+    { 4 * MANY_PEERS },
+    MANY_PEERS,
+    { LANE_DEPTH as usize },
+    MAX_BATCHES,
+    MAX_BATCH,
+    0,
+    2,
+    2,
+>;
 
 /// The state of a reader that was not declared, out of a box: freed in the reader's `drop`, when
 /// the engine is gone.

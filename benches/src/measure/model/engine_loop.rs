@@ -6,7 +6,7 @@ use kvrail::core::batch::Batch;
 use kvrail::core::config::EngineConfig;
 use kvrail::core::engine::{Engine, LaneSpec};
 use kvrail::core::id::{MAX_RAILS, RailIndex};
-use kvrail::core::memory::Slot;
+use kvrail::core::memory::{Slot, SlotRange};
 use kvrail::core::remote::{Location, RegionOffer, RemotePage, RemoteRegion, TableOffer};
 use kvrail::core::table::{EntryValue, Ready};
 use kvrail::core::time::{Nanos, Time};
@@ -18,6 +18,11 @@ pub struct Kvrail {
     engine: Engine<'static, Null>,
     regions: Vec<RemoteRegion>,
     slots: Vec<Slot>,
+    /// Whether batches are filled in bulk; then slots for a batch each, and the pages.
+    bulk: bool,
+    ranges: Vec<SlotRange>,
+    locations: Vec<Location>,
+    from_slots: Vec<u32>,
     ready: Vec<Batch<'static>>,
     now: u64,
     peer: usize,
@@ -58,12 +63,37 @@ impl Kvrail {
             }
         }
         let ready = Vec::with_capacity(16);
-        Self { engine, regions, slots, ready, now: 0, peer: 0, validated }
+        let expected = EntryValue { ready: Ready::WHOLE, ..EntryValue::default() };
+        let from_slots: Vec<u32> = (0..BATCH as u32).collect();
+        let locations = from_slots.iter().map(|&slot| Location { slot, expected }).collect();
+        let (bulk, ranges) = (false, Vec::new());
+        Self {
+            engine,
+            regions,
+            slots,
+            bulk,
+            ranges,
+            locations,
+            from_slots,
+            ready,
+            now: 0,
+            peer: 0,
+            validated,
+        }
     }
 
     /// Reads from one peer only. The others stay connected and idle.
     pub fn on_one_peer(mut self) -> Self {
         self.regions.truncate(1);
+        self
+    }
+
+    /// Fills batches in bulk, and takes results and slots back in bulk.
+    pub fn in_bulk(mut self) -> Self {
+        let memory = vec![0_u8; 16 * BATCH * PAGE as usize].leak();
+        let mut slots = self.engine.register(memory, PAGE).expect("slots");
+        self.bulk = true;
+        self.ranges = core::iter::from_fn(|| slots.take_range(BATCH)).collect();
         self
     }
 
@@ -133,14 +163,29 @@ impl Kvrail {
 
     #[inline(never)]
     fn fill(&mut self) -> Batch<'static> {
-        let region = self.regions[self.peer];
-        self.peer = if self.peer + 1 == self.regions.len() { 0 } else { self.peer + 1 };
+        let peer = self.peer;
+        self.peer = if peer + 1 == self.regions.len() { 0 } else { peer + 1 };
+        if let Some(range) = self.ranges.pop() {
+            return self.fill_in_bulk(peer, range);
+        }
+        let region = self.regions[peer];
         if self.validated {
             let expected = EntryValue { ready: Ready::WHOLE, ..EntryValue::default() };
             self.fill_with(|slot| region.page(Location { slot, expected }).expect("within the region"))
         } else {
             self.fill_with(|slot| region.unvalidated(slot).expect("within the region"))
         }
+    }
+
+    #[inline(never)]
+    fn fill_in_bulk(&mut self, peer: usize, range: SlotRange) -> Batch<'static> {
+        let (mut batch, region) = (self.engine.batch().expect("a free batch"), &self.regions[peer]);
+        let filled = match self.validated {
+            true => batch.read_many(region, &self.locations, range),
+            false => batch.read_many_unvalidated(region, &self.from_slots, range),
+        };
+        filled.expect("room");
+        batch
     }
 
     #[inline]
@@ -158,6 +203,15 @@ impl Kvrail {
     fn take(&mut self) -> usize {
         let mut pages = 0;
         while let Some(mut done) = self.engine.next_done() {
+            if self.bulk {
+                // The null device moves nothing: a validated page is a miss.
+                let failed = done.failed_bits(0).count_ones() as usize;
+                assert_eq!(failed, if self.validated { BATCH } else { 0 });
+                let range = done.take_range().expect("the slots of the batch");
+                pages += range.slots.len();
+                self.ranges.push(range.slots);
+                continue;
+            }
             for page in done.pages() {
                 // The null device moves nothing: a validated page is a miss, which costs a few
                 // instructions more than a hit.

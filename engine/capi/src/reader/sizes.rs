@@ -30,7 +30,7 @@ pub(crate) struct Size {
 
 /// The state of a size.
 type Of<const P: usize, const R: usize, const L: usize, const B: usize, const N: usize> =
-    State<P, R, L, DEPTH, B, N, 0, 2>;
+    State<P, R, L, DEPTH, B, N, 0, 2, 2>;
 
 macro_rules! sizes {
     ($($name:ident: $peers:literal, $regions:literal, $lanes:literal, $batches:literal, $batch:literal;)*) => {

@@ -4,14 +4,16 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 
 use super::pool::Buffer;
+use super::ranges::next_range;
 use super::shape::PageShape;
 use crate::class::Class;
 use crate::error::ReadError;
-use crate::id::Ticket;
+use crate::id::{RegionRef, Ticket};
 use crate::limits::narrow;
-use crate::memory::slot::{Slot, SlotRegion};
+use crate::memory::SlotRange;
+use crate::memory::slot::{PlanMark, Slot, SlotRegion};
 use crate::page::segment::Segment;
-use crate::page::{Claim, Expected, Phase};
+use crate::page::{Claim, Expected, Page, Phase};
 use crate::remote::RemotePage;
 use crate::table::NO_ENTRY;
 
@@ -24,16 +26,18 @@ pub struct Batch<'s> {
     pub(super) len: u32,
     /// The first page of the last segment, and whether the segment's pages have one shape and one
     /// chunk each.
-    segment: u32,
+    pub(super) segment: u32,
     pub(super) uniform: bool,
+    /// Whether the last segment's pages are whole pages of one pool with several regions, and land
+    /// in slots of one local region.
+    pub(super) of_one_pool: bool,
     /// Whether some pages of the last segment are not to be validated, and whether some are.
-    some_unvalidated: bool,
-    some_validated: bool,
+    pub(super) some_unvalidated: bool,
+    pub(super) some_validated: bool,
     /// The shape of the last page. A page of the same shape needs no further check.
     pub(super) last: PageShape,
-    /// If the last page has several regions and landed without a plan of the caller's: its slot's
-    /// region, and the number of the plan of such pages. Otherwise the region of no slot.
-    pub(super) last_whole: (SlotRegion, u16),
+    /// The mark of the plan of such pages, which whole pages of several regions have.
+    pub(super) mark: PlanMark,
 }
 
 impl<'s> Batch<'s> {
@@ -46,16 +50,19 @@ impl<'s> Batch<'s> {
         head.report = false;
         head.tag = 0;
         head.origin = 0;
-        head.has_shared_or_planned = false;
+        head.has_planned = false;
+        head.has_shared = false;
+        head.in_range = 0;
         Self {
             buffer: ManuallyDrop::new(buffer),
             len: 0,
             segment: 0,
             uniform: true,
+            of_one_pool: false,
             some_unvalidated: false,
             some_validated: false,
             last: PageShape::NONE,
-            last_whole: (SlotRegion::NONE, 0),
+            mark: PlanMark::NONE,
         }
     }
 
@@ -74,12 +81,17 @@ impl<'s> Batch<'s> {
     pub(crate) fn close_segment(&mut self) {
         if self.len > 0 {
             let (segment, len) = (self.segment, self.len);
-            let seg = match (self.uniform, self.some_unvalidated, self.some_validated) {
-                (true, true, false) => Segment::UNIFORM.union(Segment::NO_VALIDATION),
-                (true, false, true) => Segment::UNIFORM.union(Segment::NEEDS_VALIDATION),
-                (true, ..) => Segment::UNIFORM,
-                (false, ..) => Segment::PER_PAGE,
+            let kind = match (self.uniform, self.of_one_pool) {
+                (true, _) => Segment::UNIFORM,
+                (false, true) => Segment::ALIKE,
+                (false, false) => Segment::PER_PAGE,
             };
+            let validation = match (self.some_unvalidated, self.some_validated) {
+                (true, false) => Segment::NO_VALIDATION,
+                (false, true) => Segment::NEEDS_VALIDATION,
+                _ => Segment::PER_PAGE,
+            };
+            let seg = if kind.is_empty() { kind } else { kind.union(validation) };
             let first = self.buffer.page_mut(segment);
             first.seg_len = narrow((len - segment) as usize);
             first.seg_done = 0;
@@ -132,10 +144,11 @@ impl<'s> Batch<'s> {
             len,
             segment: 0,
             uniform: true,
+            of_one_pool: false,
             some_unvalidated: false,
             some_validated: false,
             last: PageShape::NONE,
-            last_whole: (SlotRegion::NONE, 0),
+            mark: PlanMark::NONE,
         }
     }
 
@@ -206,13 +219,16 @@ impl<'s> Batch<'s> {
             return Err((error, slot));
         }
         if !same_shape || at >= u32::from(self.buffer.limits.capacity) {
-            if page.regions > 1 {
-                return self.read_regions(page, slot);
-            }
             let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), slot.len()));
-            match PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, at) {
-                Ok(shape) => self.turn_to(shape),
-                Err(error) => return Err((error, slot)),
+            if page.regions > 1 {
+                if let Err(error) = self.turn_to_regions(of, page.regions, to) {
+                    return Err((error, slot));
+                }
+            } else {
+                match PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, at) {
+                    Ok(shape) => self.turn_to(shape),
+                    Err(error) => return Err((error, slot)),
+                }
             }
         }
         let state = self.buffer.page_mut(at);
@@ -231,13 +247,36 @@ impl<'s> Batch<'s> {
             state.claim = Claim::Expected(Expected::new(page.expected));
             self.some_validated = true;
         }
+        if self.mark != PlanMark::NONE {
+            mark(state, self.mark);
+        }
         self.len = at + 1;
+        Ok(())
+    }
+
+    /// Turns to whole pages or parts (`of`: their region, length and layout; of so many `regions`)
+    /// that land in slots (`to`: their region and length), unless the pages before are like these.
+    #[inline]
+    pub(super) fn turn_to_like(
+        &mut self,
+        of: (RegionRef, u32, u8),
+        regions: u16,
+        to: (SlotRegion, usize),
+    ) -> Result<(), ReadError> {
+        let PageShape { source, slot_region, len, .. } = self.last;
+        if (source, len, slot_region) == (of.0, of.1, to.0) {
+            return Ok(());
+        }
+        if regions > 1 {
+            return self.turn_to_regions(of, regions, to);
+        }
+        self.turn_to(PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, self.len)?);
         Ok(())
     }
 
     /// Notes that the next page has another shape than the one before. If it has another peer, it
     /// begins a segment.
-    #[inline]
+    #[inline(never)]
     pub(super) fn turn_to(&mut self, shape: PageShape) {
         if self.len == 0 || shape.source.peer() != self.last.source.peer() {
             self.close_segment();
@@ -246,17 +285,47 @@ impl<'s> Batch<'s> {
         } else {
             self.uniform = false;
         }
+        self.of_one_pool = false;
         self.last = shape;
-        self.last_whole = (SlotRegion::NONE, 0);
+        self.mark = PlanMark::NONE;
+    }
+
+    /// Empties the batch, and returns its slots in ranges: consecutive slots of consecutive pages
+    /// are one.
+    pub fn clear_ranges(&mut self) -> impl Iterator<Item = SlotRange> + use<'_, 's> {
+        let len = core::mem::take(&mut self.len);
+        self.last = PageShape::NONE;
+        let head = self.buffer.head_mut();
+        (head.has_planned, head.has_shared, head.in_range) = (false, false, 0);
+        let pages = &mut self.buffer.pages_mut()[..len as usize];
+        for page in &mut *pages {
+            page.slot = page.slot.take().and_then(Slot::unmark);
+        }
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let (first, range) = next_range(pages, from)?;
+            from = first + range.len();
+            Some(range)
+        })
     }
 
     /// Empties the batch, and returns its slots.
     pub fn clear(&mut self) -> impl Iterator<Item = Slot> + use<'_, 's> {
         let len = core::mem::take(&mut self.len);
         self.last = PageShape::NONE;
-        self.buffer.head_mut().has_shared_or_planned = false;
+        let head = self.buffer.head_mut();
+        (head.has_planned, head.has_shared, head.in_range) = (false, false, 0);
         let pages = &mut self.buffer.pages_mut()[..len as usize];
         pages.iter_mut().filter_map(|page| page.slot.take().and_then(Slot::unmark))
+    }
+}
+
+/// Marks the slot of a page.
+// A function of its own, so that the slot of a page without a plan stays in registers.
+#[inline(never)]
+fn mark(page: &mut Page, mark: PlanMark) {
+    if let Some(slot) = &mut page.slot {
+        slot.mark(mark);
     }
 }
 

@@ -9,6 +9,8 @@
 //! | `pool.rs` | the buffers behind batches, which change owners across threads |
 //! | `in_flight.rs` | which batches the engine has, which are late, which are done |
 //! | `planned.rs` | pages that land by a plan, share a slot or are joined |
+//! | `many.rs` | many pages that join in one call, with consecutive slots |
+//! | `ranges.rs` | ranges of the slots of consecutive pages |
 //! | `landing.rs` | the memory that validating READs write into |
 
 #[allow(clippy::module_inception, reason = "the file of the type Batch")]
@@ -17,11 +19,14 @@ mod done;
 pub(crate) mod groups;
 pub(crate) mod in_flight;
 pub(crate) mod landing;
+mod many;
 mod planned;
 pub(crate) mod pool;
+mod ranges;
 mod shape;
 
 pub use self::batch::Batch;
-pub use self::done::{Done, DonePage};
+pub use self::done::{Done, DonePage, DoneRange};
+pub use self::many::RejectedPages;
 pub use crate::class::Class;
 pub use crate::id::Ticket;

@@ -4,8 +4,9 @@ use super::batch::Batch;
 use super::pool::BufferLimits;
 use super::shape::PageShape;
 use crate::error::ReadError;
+use crate::id::RegionRef;
 use crate::layout::{NO_LAYOUT, PlanLayouts};
-use crate::memory::slot::{Slot, SlotRegion};
+use crate::memory::slot::{PlanMark, Slot, SlotRegion};
 use crate::page::{Claim, Expected, Phase};
 use crate::plan::PlanRef;
 use crate::plan::lives::Epoch;
@@ -13,35 +14,33 @@ use crate::remote::RemotePage;
 use crate::table::NO_ENTRY;
 
 impl Batch<'_> {
-    /// Adds the READ of a page of several regions into a slot of the same layout.
-    pub(super) fn read_regions(&mut self, page: RemotePage, mut slot: Slot) -> Result<(), (ReadError, Slot)> {
-        let last @ (region, number) = self.last_whole;
-        let checked = region == slot.slot_region() && page.source == self.last.source;
-        if checked && self.len < u32::from(self.buffer.limits.capacity) && self.enter_epoch().is_ok() {
-            slot.follow(number, self.last.chunks);
-            self.put(page, slot, self.last);
-            self.last_whole = last;
-            return Ok(());
+    /// Turns to pages of several `regions` (`of`: their pool, length and layout) that land in slots
+    /// of the same layout (`to`: their region and length). Pages like the next one that follow it
+    /// have its shape, and need no further check: the plan of whole pages is never forgotten.
+    // Its arguments are values, as those of `PageShape::check`.
+    #[inline(never)]
+    pub(super) fn turn_to_regions(
+        &mut self,
+        of: (RegionRef, u32, u8),
+        regions: u16,
+        to: (SlotRegion, usize),
+    ) -> Result<(), ReadError> {
+        let ((source, len, layout), (slot_region, _)) = (of, to);
+        if slot_region.layout() == NO_LAYOUT {
+            return Err(ReadError::SlotOfBytes { regions });
         }
-        self.first_of_regions(page, slot)
-    }
-
-    #[cold]
-    fn first_of_regions(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
-        let (of, to) = (page.layout, slot.slot_region().layout());
-        if to == NO_LAYOUT {
-            return Err((ReadError::SlotOfBytes { regions: page.regions }, slot));
-        }
+        // The lengths of the regions are the layout's on both sides.
+        let (limits, layouts) = (self.buffer.limits, self.buffer.layouts);
+        PageShape::check((source, 1, layout), to, limits, layouts, self.len)?;
         // Pages of several regions exist only with a layout, whose plan was set before.
-        match self.buffer.layouts.whole(of).filter(|_| to == of) {
-            Some(plan) => {
-                let last = (slot.slot_region(), plan.number);
-                self.read_with(page, slot, PlanRef::whole(self.buffer.limits.engine, of, plan))?;
-                self.last_whole = last;
-                Ok(())
-            }
-            None => Err((self.buffer.layouts.unlike(of, to).into(), slot)),
-        }
+        let plan = layouts.whole(layout).ok_or_else(|| layouts.unlike(layout, slot_region.layout()))?;
+        self.enter_epoch()?;
+        debug_assert_eq!(plan.bytes, len, "a plan of whole pages reads all of a page");
+        self.turn_to(PageShape { source, slot_region, len, chunks: plan.wrs });
+        self.mark = PlanMark::new(plan.number, plan.wrs);
+        (self.uniform, self.of_one_pool) = (false, self.segment == self.len);
+        self.buffer.head_mut().has_planned = true;
+        Ok(())
     }
 
     /// Adds the READ of `page` into `slot` by a plan: the bytes land directly in the layout of the
@@ -60,7 +59,7 @@ impl Batch<'_> {
         if let Err(error) = self.enter_epoch() {
             return Err((error, slot));
         }
-        match self.planned(page, &slot, plan) {
+        match self.planned(page, (slot.slot_region(), slot.len()), plan) {
             Ok(shape) => {
                 slot.follow(plan.number, plan.wrs);
                 self.put(page.part_of(plan), slot, shape);
@@ -111,7 +110,7 @@ impl Batch<'_> {
     pub fn read_also_with(&mut self, page: RemotePage, plan: PlanRef) -> Result<(), ReadError> {
         self.enter_epoch()?;
         let (slot, place) = self.last_slot()?;
-        let shape = self.planned(page, slot, plan)?;
+        let shape = self.planned(page, (slot.slot_region(), slot.len()), plan)?;
         let mut view = if plan.layouts.scatters { slot.share_pieces(place) } else { slot.share(0, place) };
         view.follow(plan.number, plan.wrs);
         self.put(page.part_of(plan), view, shape);
@@ -160,7 +159,7 @@ impl Batch<'_> {
             slot.join();
         }
         // A uniform segment is posted by its addresses alone, which the mark leaves as they are.
-        self.buffer.head_mut().has_shared_or_planned = true;
+        self.buffer.head_mut().has_shared = true;
         Ok(())
     }
 
@@ -174,8 +173,14 @@ impl Batch<'_> {
         Ok((slot(at)?, at))
     }
 
-    /// The shape of a page that lands in `slot` by `plan`, if it may land there.
-    fn planned(&self, page: RemotePage, slot: &Slot, plan: PlanRef) -> Result<PageShape, ReadError> {
+    /// The shape of a page that lands by `plan` in a slot, of which the region and the length are
+    /// given, if it may land there.
+    fn planned(
+        &self,
+        page: RemotePage,
+        (slot_region, slot_bytes): (SlotRegion, usize),
+        plan: PlanRef,
+    ) -> Result<PageShape, ReadError> {
         page.check_ready(true)?;
         let BufferLimits { engine, .. } = self.buffer.limits;
         if plan.engine != engine {
@@ -187,10 +192,10 @@ impl Batch<'_> {
         if page.source.engine() != engine {
             return Err(ReadError::OtherEngine("page"));
         }
-        if slot.slot_region().engine() != engine {
+        if slot_region.engine() != engine {
             return Err(ReadError::OtherEngine("slot"));
         }
-        let layout = slot.slot_region().layout();
+        let layout = slot_region.layout();
         let PlanLayouts { reads, writes, scatters, .. } = plan.layouts;
         if page.layout != reads || (layout != writes && layout != NO_LAYOUT) {
             self.buffer.layouts.follows(plan.layouts, page.layout, layout)?;
@@ -205,7 +210,7 @@ impl Batch<'_> {
         // have been compared above. A slot of several regions has the plan's layout, so it has the
         // regions into which the plan was cut.
         let end = if scatters { 1 } else { plan.destination_end };
-        let (of, to) = ((page.source, end, layout), (slot.slot_region(), slot.len()));
+        let (of, to) = ((page.source, end, layout), (slot_region, slot_bytes));
         PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, self.len)?;
         // The region NONE makes this no other page's shape, since its chunks are work requests of
         // the plan.
@@ -223,7 +228,7 @@ impl Batch<'_> {
     fn enter_epoch(&mut self) -> Result<(), ReadError> {
         let now = self.buffer.plans.now();
         let head = self.buffer.head_mut();
-        if !head.has_shared_or_planned {
+        if !head.has_planned {
             head.plan_epoch = now;
         }
         if head.plan_epoch == now { Ok(()) } else { self.enter_later_epoch(now) }
@@ -243,6 +248,7 @@ impl Batch<'_> {
 
     /// Puts a checked page into the next place.
     fn put(&mut self, page: RemotePage, slot: Slot, shape: PageShape) {
+        let (planned, shared) = (slot.plan().is_some(), slot.shares().is_some());
         self.turn_to(shape);
         self.uniform = false;
         let at = self.len;
@@ -256,7 +262,13 @@ impl Batch<'_> {
         state.left = shape.chunks;
         state.phase = if page.entry == NO_ENTRY { Phase::NoValidation } else { Phase::NeedsValidation };
         state.claim = Claim::Expected(Expected::new(page.expected));
+        (self.some_unvalidated, self.some_validated) = (
+            self.some_unvalidated | (page.entry == NO_ENTRY),
+            self.some_validated | (page.entry != NO_ENTRY),
+        );
         self.len = at + 1;
-        self.buffer.head_mut().has_shared_or_planned = true;
+        let head = self.buffer.head_mut();
+        head.has_planned |= planned;
+        head.has_shared |= shared;
     }
 }

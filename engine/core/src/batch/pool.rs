@@ -35,8 +35,14 @@ pub(crate) struct Head {
     pub(crate) held: bool,
     /// Whether a chunk of the batch has been posted.
     pub(crate) started: bool,
-    /// Whether a page lands by a plan, or shares the slot of another page.
-    pub(crate) has_shared_or_planned: bool,
+    /// Whether a page lands by a plan.
+    pub(crate) has_planned: bool,
+    /// Whether a page shares the slot of another page, or is joined to one.
+    pub(crate) has_shared: bool,
+    /// How many pages from the first on joined in one call, with consecutive slots.
+    pub(crate) in_range: u16,
+    /// How many pages were retired without having arrived.
+    pub(crate) failed: u16,
     /// The epoch in which no plan of the batch's pages had been forgotten. It means something only
     /// if there may be such pages.
     pub(crate) plan_epoch: Epoch,
@@ -59,7 +65,10 @@ impl Head {
         origin: 0,
         held: false,
         started: false,
-        has_shared_or_planned: false,
+        has_planned: false,
+        has_shared: false,
+        in_range: 0,
+        failed: 0,
         plan_epoch: Epoch::FIRST,
         must_settle_each: false,
         serial: u32::MAX,

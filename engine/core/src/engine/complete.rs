@@ -237,6 +237,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         match run {
             _ if head.must_settle_each => self.each_arrived(first, n, batch, lane),
             Run::Validating => self.validated(first, n, batch),
+            Run::Pairs => self.pairs_arrived(first, n, batch, lane),
             Run::NeedsValidation => {
                 for page in self.pages.slice(first, n) {
                     debug_assert!(page.phase == Phase::NeedsValidation && page.left == 1, "a page under way");
@@ -251,6 +252,34 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             }
             Run::PerPage | Run::NoValidation | Run::Chunks => self.each_arrived(first, n, batch, lane),
         }
+    }
+
+    /// Does what [`arrived`](Self::arrived) does for a [`Run::Pairs`]. The READs of a page are on
+    /// one lane and complete in their order, so all of these pages lack as many chunks.
+    #[inline(never)]
+    fn pairs_arrived(&mut self, first: PageRef, n: u32, batch: u16, lane: LaneSet) -> u64 {
+        let is_last = self.pages.at(first).left == 1;
+        let pages = self.pages.slice(first, n);
+        debug_assert!(
+            pages.iter().all(|page| page.phase == Phase::NeedsValidation && page.left == pages[0].left),
+            "pages that lack as many chunks"
+        );
+        if !is_last {
+            for page in pages {
+                page.left -= 1;
+                page.mark(lane);
+            }
+            return 0;
+        }
+        for page in pages {
+            // `left` stays 1, for the entry.
+            page.phase = Phase::Validating;
+            page.validate = PageLink::BEHIND;
+            debug_assert!(page.is_doubtful(lane, true), "a page whose earlier chunks came over this lane");
+        }
+        self.pages.at(first).validate = PageLink::OUT;
+        self.queue_validation(first, batch);
+        0
     }
 
     /// Does what [`arrived`](Self::arrived) does where each page has to be looked at.
@@ -291,7 +320,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             page.left = 0;
             arrived += u64::from(page.validate_by(entry));
         }
-        self.peers[peer].stats.misses += u64::from(n) - arrived;
+        let missed = u64::from(n) - arrived;
+        self.peers[peer].stats.misses += missed;
+        // At most n, the pages of one batch.
+        self.pages.head(batch).failed += narrow(missed as usize);
         if E::ENABLED {
             self.emit_results(first, n);
         }

@@ -89,6 +89,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         let head = buffer.head_mut();
         let serial = head.serial;
         head.left = head.len;
+        head.failed = 0;
         head.deadline = deadline;
         head.started = false;
         head.must_settle_each = head.report;
@@ -136,7 +137,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         if len == 0 {
             return Err(SubmitError::Empty);
         }
-        if batch.buffer_mut().head().has_shared_or_planned {
+        if batch.buffer_mut().head().has_planned {
             self.follows_known_plans(batch)?;
         }
         batch.close_segment();
@@ -217,6 +218,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
             }
             Err(_) => stats.late += 1,
         }
+        self.pages.head(batch).failed += u16::from(result.is_err());
         self.report(page, 1);
         self.emit_result(page, result);
         self.release_batch(batch, 1);

@@ -13,7 +13,8 @@ pub(crate) const VALIDATE: u32 = u32::MAX;
 ///
 /// The record is in the ring at the place of its first wr; the places of its other wrs hold
 /// nothing. Only a lane that is up has records with a `count` above 1. Several pages in one record
-/// belong to one segment, which is uniform unless the record is of validating READs.
+/// belong to one segment, whose pages are uniform or [alike](crate::page::segment::Segment::ALIKE)
+/// unless the record is of validating READs.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(16))]
 pub(crate) struct Record {
@@ -35,6 +36,9 @@ pub(crate) enum Run {
     NoValidation,
     /// The data of the pages has arrived, and the pages are to be validated.
     NeedsValidation,
+    /// The same chunk of each page has arrived, of pages that are to be validated and lack equally
+    /// many chunks.
+    Pairs,
     /// The entries of the pages have arrived: the wrs are validating READs.
     Validating,
     /// Chunks of one page have arrived, from `chunk` on.

@@ -6,6 +6,7 @@ use core::ptr::NonNull;
 
 use kvrail_layouts::Geometry;
 
+use super::range::SlotRange;
 use super::slot::{Access, Slot, SlotRegion};
 use crate::id::RegionId;
 use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT, SetLayoutError};
@@ -367,6 +368,31 @@ impl Slots {
 
     pub(crate) const fn range(&self) -> MemoryRange {
         self.range
+    }
+
+    /// Takes the next `count` slots as one range. `None` if fewer have not been given out.
+    #[must_use]
+    pub fn take_range(&mut self, count: usize) -> Option<SlotRange> {
+        let n = u32::try_from(count).ok().filter(|n| *n <= self.count - self.next)?;
+        let (first, stride) = (self.next, self.stride as usize);
+        // SAFETY: slot number `first` is one of the region's, since at least one was not given out.
+        let base = if n == 0 { self.base } else { unsafe { self.base.add(first as usize * stride) } };
+        (self.next, self.out) = (self.next + n, self.out + n);
+        Some(SlotRange::new((base, stride), self.slot_bytes, (first, n), self.slot_region(), self.access))
+    }
+
+    /// Takes a range of slots back for good, as [`put`](Self::put) does with one slot.
+    ///
+    /// # Errors
+    ///
+    /// The range, if it belongs to another region.
+    pub fn put_range(&mut self, range: SlotRange) -> Result<(), SlotRange> {
+        if range.slot_region() != self.slot_region() {
+            return Err(range);
+        }
+        // At most as many as were given out, a u32.
+        self.out -= range.len() as u32;
+        Ok(())
     }
 
     /// Takes a slot back for good: it is not given out again. When all slots are back, the region

@@ -102,6 +102,20 @@ const_assert_eq!(
 );
 const_assert_eq!(SlotFlags::WRS.bits() + SlotFlags::JOINED.bits(), u32::MAX << SlotFlags::WRS_SHIFT);
 
+/// The mark of a plan in slots of pages that follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlanMark(SlotFlags);
+
+impl PlanMark {
+    /// That of pages without a plan.
+    pub(crate) const NONE: Self = Self(SlotFlags::empty());
+
+    /// That of this plan, which has `wrs` work requests (1 to `MAX_CHUNKS`).
+    pub(crate) const fn new(plan: u16, wrs: u32) -> Self {
+        Self(SlotFlags::empty().with_plan(plan, wrs))
+    }
+}
+
 /// A slot's region, the engine that knows it by that number, and the layout of its pages. Slots
 /// with equal values have equal lengths, since a place in the table of regions is used again only
 /// when no slot of the old region is left.
@@ -149,6 +163,28 @@ impl Slot {
     #[inline]
     pub(super) const fn new(addr: NonNull<u8>, len: u32, index: u32, of: SlotRegion, access: Access) -> Self {
         Self { addr, len, index, slot_region: of, flags: SlotFlags::new(access) }
+    }
+
+    /// Another slot of the same region with the same marks.
+    #[inline(always)]
+    pub(super) const fn sibling(&self, addr: NonNull<u8>, index: u32) -> Self {
+        let Self { len, slot_region, flags, .. } = *self;
+        Self { addr, len, index, slot_region, flags }
+    }
+
+    /// Its address, and who can look at it.
+    #[inline]
+    pub(super) const fn place(&self) -> (NonNull<u8>, Access) {
+        let device = self.flags.contains(SlotFlags::DEVICE);
+        (self.addr, if device { Access::Device } else { Access::Host })
+    }
+
+    /// Whether this is the slot after `before` in its region, and neither is a view.
+    #[inline(always)]
+    pub(crate) const fn follows(&self, before: &Self) -> bool {
+        let same = self.slot_region.0 == before.slot_region.0 && self.len == before.len;
+        let views = self.flags.union(before.flags).contains(SlotFlags::VIEW);
+        same && self.index == before.index.wrapping_add(1) && !views
     }
 
     /// Its bytes, or `None` for device memory.
@@ -206,6 +242,18 @@ impl Slot {
     #[inline]
     pub(crate) const fn slot_region(&self) -> SlotRegion {
         self.slot_region
+    }
+
+    /// Notes the plan that `marks` has, or none, of a slot without one.
+    #[inline(always)]
+    pub(crate) const fn mark(&mut self, marks: PlanMark) {
+        self.flags = self.flags.union(marks.0);
+    }
+
+    /// Removes all marks of a slot that no other page shares or is joined to.
+    #[inline(always)]
+    pub(crate) const fn clear_marks(&mut self) {
+        self.flags = self.flags.intersection(SlotFlags::DEVICE);
     }
 
     /// Notes the plan by which the page lands here, and the plan's number of work requests (1 to

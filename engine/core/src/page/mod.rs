@@ -153,6 +153,12 @@ impl Page {
         self.slot.as_ref().map_or((0, 0), |slot| (slot.address(), slot.region().index()))
     }
 
+    /// The number of its slot, of which the slot's pieces are.
+    #[inline]
+    pub(crate) fn piece_index(&self) -> u32 {
+        self.slot.as_ref().map_or(0, Slot::piece_index)
+    }
+
     /// The place of the peer that the page is read from.
     #[inline]
     pub(crate) fn peer(&self) -> u16 {
@@ -163,7 +169,13 @@ impl Page {
     /// has landed if its batch is done.
     #[inline]
     pub(crate) fn result(&self) -> Result<(), PageError> {
-        if matches!(self.phase, Phase::Arrived | Phase::NoValidation) { Ok(()) } else { Err(self.error()) }
+        if self.has_arrived() { Ok(()) } else { Err(self.error()) }
+    }
+
+    /// Whether a page that is retired, or whose batch is done, has arrived.
+    #[inline]
+    pub(crate) const fn has_arrived(&self) -> bool {
+        matches!(self.phase, Phase::Arrived | Phase::NoValidation)
     }
 
     /// Why the page, which has failed, did so.

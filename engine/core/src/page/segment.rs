@@ -19,6 +19,9 @@ bitflags! {
         const NO_VALIDATION = 4;
         /// All of its pages are to be validated.
         const NEEDS_VALIDATION = 8;
+        /// Its pages are whole pages of one pool with several regions, and land in slots of one
+        /// local region.
+        const ALIKE = 16;
     }
 }
 
@@ -31,10 +34,23 @@ impl Segment {
         self.contains(Self::UNIFORM)
     }
 
+    #[inline]
+    pub(crate) const fn is_alike(self) -> bool {
+        self.contains(Self::ALIKE)
+    }
+
+    /// The kind of run that pages of several regions make.
+    #[inline]
+    pub(crate) const fn run_of_pairs(self) -> Run {
+        if self.contains(Self::NEEDS_VALIDATION) { Run::Pairs } else { Run::PerPage }
+    }
+
     /// The kind of run that pages of a uniform segment make.
     #[inline]
-    pub(crate) fn run(self) -> Run {
-        if self.contains(Self::NO_VALIDATION) {
+    pub(crate) const fn run(self) -> Run {
+        if !self.is_uniform() {
+            Run::PerPage
+        } else if self.contains(Self::NO_VALIDATION) {
             Run::NoValidation
         } else if self.contains(Self::NEEDS_VALIDATION) {
             Run::NeedsValidation

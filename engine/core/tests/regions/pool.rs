@@ -152,10 +152,22 @@ pub fn attach<'m>(
     owner: PeerHandle,
     rail: u8,
 ) -> Option<LaneHandle> {
-    let spec = sim::SimLaneSpec { sq_entries: 8, rd_atomic: 4 };
+    attach_of(engine, sim, peer, owner, rail, 8)
+}
+
+/// As [`attach`], with a send queue of `depth` entries.
+pub fn attach_of<'m>(
+    engine: &mut Small<'_, 'm>,
+    sim: &Sim<'m>,
+    peer: PeerId,
+    owner: PeerHandle,
+    rail: u8,
+    depth: u32,
+) -> Option<LaneHandle> {
+    let spec = sim::SimLaneSpec { sq_entries: depth, rd_atomic: 4 };
     let lane = sim.connect(RailIndex(rail), owner, RailIndex(rail), spec).ok()?;
     let key = lane.handle();
-    let spec = LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth: 8 };
+    let spec = LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth };
     engine.attach(peer, spec, lane, sim.now()).ok().map(|_| key)
 }
 

@@ -1,10 +1,10 @@
 //! Everything that can be done to batches of pages of several regions, in random order.
 
-use kvrail_core::batch::{Class, Ticket};
+use kvrail_core::batch::{Class, DonePage, Ticket};
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::LaneSpec;
 use kvrail_core::id::{PeerId, RailIndex};
-use kvrail_core::memory::Slot;
+use kvrail_core::memory::{Slot, SlotRange};
 use kvrail_core::plan::PlanRef;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::WcStatus;
@@ -35,11 +35,12 @@ fn lane<'m>(
     owner: sim::PeerHandle,
     rail: u8,
     class: Class,
+    depth: u32,
 ) -> Option<sim::LaneHandle> {
-    let spec = sim::SimLaneSpec { sq_entries: 8, rd_atomic: 4 };
+    let spec = sim::SimLaneSpec { sq_entries: depth, rd_atomic: 4 };
     let lane = sim.connect(RailIndex(rail), owner, RailIndex(rail), spec).ok()?.for_class(class);
     let key = lane.handle();
-    let spec = LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth: 8 };
+    let spec = LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth };
     engine.attach(peer, spec, lane, sim.now()).ok().map(|_| key)
 }
 
@@ -72,7 +73,10 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
     let (dest, other) = (dest_of_regions(), Destination::new(SLOTS, PAGE));
     let mut state = Box::new(SmallState::new());
     let chunk_bytes = [4096, 8192, 16_384][rng.below(3) as usize];
-    let config = EngineConfig { stall: Nanos::from_millis(2), run_chunks: 3, chunk_bytes, ..CONFIG };
+    // Short runs part the regions of a page; long ones hold those of several pages.
+    let (run_chunks, depth) = if rng.chance(50) { (3, 8) } else { (10 + rng.below(20) as u32, 32) };
+    let signal_wrs = 1 + rng.below(12) as u32;
+    let config = EngineConfig { stall: Nanos::from_millis(2), run_chunks, chunk_bytes, signal_wrs, ..CONFIG };
     let mut engine = start(&mut state, &sim, config);
     let mut several: Vec<Slot> = slots_of_regions(&mut engine, &dest).collect();
     let mut one: Vec<Slot> = other.register(&mut engine, PAGE).collect();
@@ -83,7 +87,7 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
     let divided = rng.chance(50);
     for rail in [0, 0, 1, 1] {
         let class = if divided && lanes.len() % 2 == 1 { Class::Background } else { Class::Urgent };
-        lanes.push(lane(&mut engine, &sim, peer, pool.peer, rail, class).unwrap());
+        lanes.push(lane(&mut engine, &sim, peer, pool.peer, rail, class, depth).unwrap());
     }
     let token = Plan::between(&by_region(), &by_token(), Selection::ALL).unwrap();
     let layer = Plan::between(&by_region(), &by_layer(), Selection::ALL).unwrap();
@@ -126,6 +130,50 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
                 batch.set_class(if rng.chance(50) { Class::Background } else { Class::Urgent });
                 let begin = asked.len();
                 let mut at = 0;
+                // Half of the batches have whole pages of the pool alone.
+                let of_pool = rng.chance(50);
+                if of_pool && rng.chance(50) {
+                    // In bulk: as many slots as follow each other.
+                    several.sort_by_key(Slot::index);
+                    let mut locations = Vec::new();
+                    let mut range: Option<SlotRange> = None;
+                    while locations.len() < 6
+                        && let Some(slot) = several.pop()
+                    {
+                        let (key, mut one) = ((slot.region().index() as u16, slot.index()), slot.into());
+                        if let Some(behind) = range.take()
+                            && let Err(behind) = SlotRange::join(&mut one, behind)
+                        {
+                            range = Some(behind);
+                            several.extend(one);
+                            break;
+                        }
+                        range = Some(one);
+                        let from = rng.below(SLOTS as u64) as usize;
+                        locations.insert(0, pool.location(from));
+                        groups.push(None);
+                        asked.push(Asked {
+                            ticket: None,
+                            at: 0,
+                            group: 0,
+                            slot: key,
+                            from,
+                            count: pool.count(from),
+                            validated: true,
+                            withdrawn: false,
+                            joined: false,
+                        });
+                    }
+                    if let Some(range) = range {
+                        batch.read_many(&region, &locations, range).unwrap();
+                    }
+                    at = locations.len();
+                    // The slots were taken from the last one on.
+                    asked[begin..].reverse();
+                    let first_group = groups.len() - at;
+                    let bulk = asked[begin..].iter_mut().enumerate();
+                    bulk.for_each(|(i, of)| (of.at, of.group) = (i, first_group + i));
+                }
                 for _ in 0..rng.below(8) {
                     // Pages that stand side by side at their owner, as well: one READ brings their
                     // entries.
@@ -138,9 +186,9 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
                         true => region.page(pool.location(from)).unwrap(),
                         false => region.unvalidated(from as u32).unwrap(),
                     };
-                    let way = rng.below(4);
+                    let way = if of_pool { 2 } else { rng.below(4) };
                     let Some(slot) = (if way < 2 { &mut one } else { &mut several }).pop() else { break };
-                    let join = at > 0 && rng.chance(40);
+                    let join = at > 0 && rng.chance(if of_pool { 10 } else { 40 });
                     let group = if join { groups.len() - 1 } else { groups.len() };
                     if !join {
                         groups.push(None);
@@ -264,7 +312,16 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
         }
         while let Some(mut done) = engine.next_done() {
             let ticket = done.ticket();
-            for page in done.pages() {
+            let mut pages = Vec::new();
+            if rng.chance(50) {
+                while let Some(range) = done.take_range() {
+                    let results = (range.first..).map(|index| done.result(index).unwrap());
+                    let slots = (range.first..).zip(range.slots).zip(results);
+                    pages.extend(slots.map(|((index, slot), result)| DonePage { index, slot, result }));
+                }
+            }
+            pages.extend(done.pages());
+            for page in pages {
                 let key = (page.slot.region().index() as u16, page.slot.index());
                 let at = asked.iter().position(|of| of.slot == key && of.ticket == Some(ticket)).unwrap();
                 let of = asked.remove(at);
@@ -284,7 +341,8 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
         assert!(bad_groups.is_empty(), "seed {seed}: joined pages differ");
         while engine.next_overdue().is_some() {}
         while let Some(wanted) = engine.next_wanted_lane(sim.now()) {
-            if lane(&mut engine, &sim, wanted.peer, pool.peer, wanted.rail.0, wanted.class).is_none() {
+            let (rail, class) = (wanted.rail.0, wanted.class);
+            if lane(&mut engine, &sim, wanted.peer, pool.peer, rail, class, depth).is_none() {
                 engine.lane_unavailable(wanted, sim.now());
             }
         }

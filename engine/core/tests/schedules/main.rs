@@ -7,6 +7,7 @@
 //! given back.
 #![allow(missing_docs, reason = "tests")]
 
+mod bulk;
 mod changes;
 #[path = "../common/mod.rs"]
 mod common;
@@ -282,6 +283,7 @@ fn schedules_of_faults() {
         sum.taken += tally.taken;
         sum.taken_shared += tally.taken_shared;
         sum.released += tally.released;
+        sum.bulk += tally.bulk;
     }
     println!(
         "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions, {} READs without all of their bytes, {} withdrawn, {} told early, {} slots taken early",
@@ -329,6 +331,7 @@ fn schedules_of_faults() {
             ("slots taken early", sum.taken, 20),
             ("shared slots taken early", sum.taken_shared, 5),
             ("given back", sum.released, 20),
+            ("joined in bulk", sum.bulk, 90),
         ];
         for (what, count, least) in reached {
             assert!(per_cent(count) >= least, "{what}: {count}, fewer than {least} in a hundred schedules");

@@ -96,6 +96,7 @@ pub struct Tally {
     pub taken_shared: u64,
     pub incomplete: u64,
     pub released: u64,
+    pub bulk: u64,
 }
 
 pub struct World<'s, 'm, 't> {
@@ -129,7 +130,9 @@ impl World<'_, '_, '_> {
         batch.set_tag(tag as u64);
         let mut pages: Vec<Part> = Vec::new();
         let mut slots = Vec::new();
-        if self.rng.chance(40) {
+        if self.rng.chance(30) {
+            self.fill_in_bulk(&mut batch, &mut pages, &mut slots);
+        } else if self.rng.chance(50) {
             self.fill_uniform(&mut batch, &mut pages, &mut slots);
         }
         // None where all are alike.
@@ -227,10 +230,7 @@ impl World<'_, '_, '_> {
                 }));
             }
             Err(mut rejected) => {
-                for slot in rejected.batch.clear() {
-                    self.sim.protect(range(&slot)).unwrap();
-                    self.free.push(slot);
-                }
+                self.take_back(&mut rejected.batch);
             }
         }
     }
@@ -320,7 +320,7 @@ impl World<'_, '_, '_> {
                     assert_eq!(*told, results[i], "page {i} has the result that was told");
                 }
             }
-            for page in done.pages() {
+            for page in self.take_pages(&mut done) {
                 let parts = || (0..).zip(&flying.pages).filter(|(_, part)| part.first == page.index);
                 match page.result {
                     Ok(()) => {

@@ -1,20 +1,25 @@
-//! Runs of chunks that are not uniform: parts of large pages, pages by plans, pages of several
-//! segments.
+//! Runs of chunks that are not uniform: parts of large pages, pages by plans or of several regions,
+//! pages of several segments.
+//!
+//! Consecutive pages of one pool with several regions (K and V, or a region a layer) are posted
+//! together where a run holds all READs of two or more of them: first the first region of each,
+//! then the second of each, and so on. So the READs that follow each other differ only in their
+//! addresses, and the ring has a record for each region instead of one for each page.
 #![allow(unsafe_code, reason = "posting lets the hardware write into memory")]
 
 use super::super::state::Engine;
 use super::Signals;
+use super::pairs::{Column, LONG_ROW, RowOfPairs};
 use super::uniform::add_reads;
 use crate::events::EventSink;
 use crate::id::WrId;
 use crate::lane::record::{Record, Run, VALIDATE, place};
-use crate::limits::{MAX_RAILS, MAX_SGES, narrow};
-use crate::memory::slot::Slot;
+use crate::limits::{MAX_SGES, narrow};
 use crate::page::PageTable;
 use crate::page::list::PageRef;
 use crate::plan::{Pair, Plans, Walk};
-use crate::provider::{KeyedEnds, KeyedReads, Piece, Post, Provider, Read};
-use crate::regions::{LocalPiece, LocalPlace, RemotePlace};
+use crate::provider::{KeyedEnds, Piece, Post, Provider, Read};
+use crate::regions::{LocalPiece, LocalPlace};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
@@ -45,8 +50,20 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 bytes += u64::from(k) * u64::from(len);
                 seg_done += narrow(k as usize);
             } else {
+                let pairs = first.seg.is_alike().then(|| first.seg.run_of_pairs());
                 while seg_done < seg_len {
                     let at = PageRef(segment.0 + u32::from(seg_done));
+                    if let Some(run) = pairs {
+                        let left =
+                            (u32::from(seg_len - seg_done), limit - n, max_bytes.saturating_sub(bytes));
+                        let (count, wrs, len) = self.gather_pairs(lane, head.wrapping_add(n), at, left, run);
+                        if count > 0 {
+                            n += count * wrs;
+                            bytes += u64::from(count * wrs) * u64::from(len);
+                            seg_done += narrow(count as usize);
+                            continue;
+                        }
+                    }
                     let shift = self.chunk_shift;
                     let page = self.pages.at(at);
                     let chunks = page.chunks(shift);
@@ -59,6 +76,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     }
                     if n >= limit || bytes >= max_bytes && n > 0 {
                         break;
+                    }
+                    if pairs.is_some() && page.next == 0 && chunks > limit - n && n > limit / 2 {
+                        // The page goes into the next run as a whole, so that it is one record.
+                        self.pages.at(segment).seg_done = seg_done;
+                        return n;
                     }
                     let chunk = page.next;
                     let (len, equal) = match page.plan() {
@@ -138,8 +160,24 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let (base, local) = page.local();
             let keys = (remote.keys[remote_rail], locals[local].keys[rail]);
             if count > 1 && run != Run::Chunks {
-                let pages = pages.slice(at, count.into());
-                add_reads(&mut post, pages, |ends| next(ends.remote_addr, ends.local_addr, keys));
+                let plan = page.plan().and_then(|plan| plans.plain_pairs(plan, chunk));
+                let region = usize::from(page.source.region());
+                let pages = &*pages.slice(at, count.into());
+                let Some((pair, _)) = plan else {
+                    add_reads(&mut post, pages, |ends| next(ends.remote_addr, ends.local_addr, keys));
+                    continue;
+                };
+                let wr_id = WrId::new(id, head.wrapping_add(i));
+                i += u32::from(count);
+                let (from, to) = (usize::from(pair.from), usize::from(pair.to));
+                let column = Column {
+                    pair,
+                    place: &remotes[region + from],
+                    piece: &pieces_of(&locals[local], all_pieces)[to],
+                    rails: (rail, remote_rail),
+                    len,
+                };
+                post = column.post(post, pages, wr_id, &mut signals, i == n);
                 continue;
             }
             let chunks = chunk..chunk + u32::from(count);
@@ -147,7 +185,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let first = usize::from(page.source.region());
                 let (remotes, gathers) = (&remotes[first..], plans.gathers(plan));
                 let pieces = pieces_of(&locals[local], all_pieces);
-                let index = page.slot.as_ref().map_or(0, Slot::piece_index);
+                let index = page.piece_index();
                 // Where the bytes of a pair of regions are, and the keys of both.
                 let ends = |pair: Pair| {
                     let (mut addr, mut rkey) = (page.remote, keys.0);
@@ -238,149 +276,6 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 #[inline]
 fn pieces_of<'r>(place: &LocalPlace, all: &'r [LocalPiece]) -> &'r [LocalPiece] {
     &all[usize::from(place.first_piece)..][..usize::from(place.pieces)]
-}
-
-/// Work requests of one page that are alike: one for each of consecutive pairs of regions.
-struct RowOfPairs<'e> {
-    first: Pair,
-    step: Pair,
-    /// The places of the page's regions; none if it has one.
-    remotes: &'e [RemotePlace],
-    /// The pieces of the slot; none if it has one.
-    pieces: &'e [LocalPiece],
-    /// The keys of a page and of a slot of one region.
-    keys: (u32, u32),
-    /// The local rail and the remote one.
-    rails: (usize, usize),
-    /// The page's address, or the number of its slot if it has several regions.
-    page: u64,
-    /// The slot's address and number.
-    slot: (u64, u32),
-    /// Bytes of each.
-    len: u32,
-}
-
-/// From this many READs on, a row of pairs is posted by a loop of its own.
-const LONG_ROW: u32 = 8;
-
-impl RowOfPairs<'_> {
-    /// Where the READ of a pair begins on both sides, and the keys there.
-    #[inline]
-    fn ends(&self, pair: Pair) -> KeyedEnds {
-        let (from, rkey) = match self.remotes.get(usize::from(pair.from)) {
-            Some(place) => (place.page(self.page), place.keys[self.rails.1]),
-            None => (self.page, self.keys.0),
-        };
-        let (to, lkey) = match self.pieces.get(usize::from(pair.to)) {
-            Some(piece) => (piece.slot(self.slot.1), piece.keys[self.rails.0]),
-            None => (self.slot.0, self.keys.1),
-        };
-        KeyedEnds {
-            remote_addr: from.wrapping_add(pair.source.into()),
-            rkey,
-            local_addr: to.wrapping_add(pair.destination.into()),
-            lkey,
-        }
-    }
-
-    /// Adds `count` READs to a commit, which comes back; the first is `wr_id`. `last`: they end the
-    /// commit.
-    fn post<C: Post>(&self, post: C, wr_id: WrId, count: u32, signals: &mut Signals, last: bool) -> C {
-        let Self { first, step, remotes, pieces, page, slot, keys, .. } = *self;
-        // Numbers of rails are below MAX_RAILS, as the compiler does not know.
-        let (rail, remote_rail) = (self.rails.0 % MAX_RAILS, self.rails.1 % MAX_RAILS);
-        let n = count as usize;
-        let all = Alike { wr_id, count, len: self.len, last };
-        let remotes_from = remotes.get(usize::from(first.from)..).unwrap_or(&[]);
-        let pieces_from = pieces.get(usize::from(first.to)..).unwrap_or(&[]);
-        let at_start = (first.source, first.destination, step.source, step.destination) == (0, 0, 0, 0);
-        if (step.from, step.to) == (1, 1) && at_start && remotes_from.len() >= n && pieces_from.len() >= n {
-            // Each region of a page lands in the same one of a slot.
-            let ends = |at: usize, n: usize| {
-                let (remotes, pieces) = (part(remotes_from, at, n), part(pieces_from, at, n));
-                let both = remotes.iter().zip(pieces);
-                both.map(|(place, piece)| KeyedEnds {
-                    remote_addr: place.page(page),
-                    rkey: place.keys[remote_rail],
-                    local_addr: piece.slot(slot.1),
-                    lkey: piece.keys[rail],
-                })
-            };
-            return all.post(post, ends, signals);
-        }
-        if (step.from, step.source) == (1, 0) && remotes_from.len() >= n && pieces.is_empty() {
-            // The regions of a page land in a slot of one.
-            let ends = |at: usize, n: usize| {
-                // A row has fewer than 2^32 READs.
-                let mut to = first.destination.wrapping_add(step.destination.wrapping_mul(at as u32));
-                part(remotes_from, at, n).iter().map(move |place| {
-                    let local_addr = slot.0.wrapping_add(to.into());
-                    to = to.wrapping_add(step.destination);
-                    let remote_addr = place.page(page).wrapping_add(first.source.into());
-                    KeyedEnds { remote_addr, rkey: place.keys[remote_rail], local_addr, lkey: keys.1 }
-                })
-            };
-            return all.post(post, ends, signals);
-        }
-        let ends = |at: usize, n: usize| {
-            let mut pair = first.plus(step.times(at as u32));
-            core::iter::repeat_with(move || {
-                let ends = self.ends(pair);
-                pair = pair.plus(step);
-                ends
-            })
-            .take(n)
-        };
-        all.post(post, ends, signals)
-    }
-}
-
-/// The `n` items from number `at` on, which are there.
-#[inline]
-fn part<T>(all: &[T], at: usize, n: usize) -> &[T] {
-    let part = all.get(at..at + n);
-    debug_assert!(part.is_some(), "a row of pairs has a place for each");
-    part.unwrap_or(&[])
-}
-
-/// Consecutive READs of one length.
-#[derive(Clone, Copy)]
-struct Alike {
-    /// The first.
-    wr_id: WrId,
-    count: u32,
-    len: u32,
-    /// They end their commit.
-    last: bool,
-}
-
-impl Alike {
-    /// Adds the READs to a commit, which comes back. `ends` gives those of so many READs from a
-    /// number on.
-    // Not inlined, and the commit a value, so that its loop has all registers.
-    #[inline(never)]
-    fn post<C: Post, I: Iterator<Item = KeyedEnds>>(
-        self,
-        mut post: C,
-        ends: impl Fn(usize, usize) -> I,
-        signals: &mut Signals,
-    ) -> C {
-        let Self { mut wr_id, count, len, last } = self;
-        let (every, mut until) = (signals.every_of(len), signals.until_next(len));
-        let mut left = count;
-        while left > 0 {
-            // All but the last of these are unsignaled.
-            let n = left.min(until);
-            let done = (count - left) as usize;
-            (left, until) = (left - n, until - n);
-            let signaled = until == 0 || left == 0 && last;
-            post.read_keyed(KeyedReads { wr_id, len, count: n, signaled }, ends(done, n as usize));
-            wr_id = wr_id.nth(n);
-            until = if until == 0 { every } else { until };
-        }
-        signals.count_behind(until, len);
-        post
-    }
 }
 
 /// How far the walk over a plan's work requests has come: the page, and its next chunk.

@@ -5,6 +5,7 @@
 //! | `mod.rs` | the limits of a run, the accounting of a commit, and which wrs are signaled |
 //! | `uniform.rs` | pages of one shape and one chunk each |
 //! | `chunks.rs` | all other pages |
+//! | `pairs.rs` | READs between pairs of regions, of one page or of several |
 //! | `validate.rs` | validating READs |
 //! | `repost.rs` | wrs of a dead lane |
 //!
@@ -13,6 +14,7 @@
 //! and with it which wr is the last, which is signaled.
 
 mod chunks;
+mod pairs;
 mod repost;
 mod uniform;
 mod validate;
