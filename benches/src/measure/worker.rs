@@ -284,8 +284,8 @@ impl<N: ReaderTransport> Worker<N> {
         Ok(any)
     }
 
-    /// Sums up what happened to the pages of a batch, compares them if that is the purpose, and takes
-    /// their slots back.
+    /// Sums up what happened to the pages of a batch, compares them if that is the purpose, and
+    /// takes their slots back.
     fn take_pages(&mut self, done: &mut Done<'static>, at: u64, purpose: &mut Purpose<'_>) -> Sample {
         let took = at.saturating_sub(done.tag());
         let mut sample = Sample { at, took, pages: 0, failed: Failed::default() };

@@ -170,8 +170,8 @@ struct OneReader<'m> {
     overdue: Option<Time>,
 }
 
-/// The producer has QPs for 900 readers and overwrites a page now and then; some readers have little
-/// time. All models are at the same time always.
+/// The producer has QPs for 900 readers and overwrites a page now and then; some readers have
+/// little time. All models are at the same time always.
 #[test]
 fn each_of_a_thousand_readers_of_one_producer_is_served_or_refused_by_name_in_time() {
     const ADMITTED: usize = 900;

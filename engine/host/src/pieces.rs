@@ -1,4 +1,5 @@
-//! Memory that is registered piece by piece: several pieces at a time, with the progress in the log.
+//! Memory that is registered piece by piece: several pieces at a time, with the progress in the
+//! log.
 
 use std::fmt::{self, Display};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -34,8 +34,8 @@ static STORAGE: Storage<Reader> = Storage::new();
 const WINDOW: Duration = Duration::from_secs(4);
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often a thread may go to sleep in a second. The announcer asks its directory twice a second,
-/// which wakes the threads of both sessions and of the look-ups up to five times; a thread that looks
-/// again every 100 ms sleeps ten times.
+/// which wakes the threads of both sessions and of the look-ups up to five times; a thread that
+/// looks again every 100 ms sleeps ten times.
 const EACH: f64 = 8.0;
 /// The same of all threads together: some 19 to 22 times.
 const ALL: f64 = 32.0;

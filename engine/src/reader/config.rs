@@ -39,8 +39,8 @@ pub struct Config {
 
 impl Default for Config {
     /// The name `reader-<process id>`, one lane per rail, [`MakeLanes::Auto`], as many lanes as
-    /// there is room for, 64 peers, lanes given back after a minute, ten seconds to connect, and the engine's
-    /// configuration that suits the rails.
+    /// there is room for, 64 peers, lanes given back after a minute, ten seconds to connect, and
+    /// the engine's configuration that suits the rails.
     fn default() -> Self {
         Self {
             node: Name::lossy(&format!("reader-{}", std::process::id())),

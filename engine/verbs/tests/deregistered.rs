@@ -1,7 +1,7 @@
-//! READs whose region is deregistered meanwhile, on a path that loses packets. SoftRoCE of Linux 6.1
-//! reports some of them as successes, with their whole length, although bytes are missing: each is
-//! the last success before its QP is flushed. Linux 6.12 does not. A page that is validated is never
-//! handed over with such bytes.
+//! READs whose region is deregistered meanwhile, on a path that loses packets. SoftRoCE of Linux
+//! 6.1 reports some of them as successes, with their whole length, although bytes are missing: each
+//! is the last success before its QP is flushed. Linux 6.12 does not. A page that is validated is
+//! never handed over with such bytes.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "publishes memory of the test, with a transport of its own")]
 
@@ -30,8 +30,8 @@ const BYTES: u32 = 256 << 10;
 /// The rails of which the tests use one, and what is lost there.
 const RAILS: [&str; 2] = ["a0", "b0"];
 const LOSS: [&str; 3] = ["netem", "loss", "3%"];
-/// How often the region is deregistered, at least and at most: on the kernel with the fault until it
-/// was seen, elsewhere as often as at least.
+/// How often the region is deregistered, at least and at most: on the kernel with the fault until
+/// it was seen, elsewhere as often as at least.
 const TRIALS: (u32, u32) = (30, 400);
 /// A page of four READs of [`BYTES`].
 const LAYOUT: PageLayout = PageLayout::of::<Opaque<{ 1 << 20 }>>();
@@ -140,8 +140,8 @@ type Registration = Arc<Mutex<Option<Box<dyn Send + Sync>>>>;
 /// pages are there.
 struct Revocable(VerbsPublish, Registration);
 
-// SAFETY: memory goes to the exporter of verbs, which makes the promise. What it returns for foreign
-// memory is dropped no later than `Export::keep`.
+// SAFETY: memory goes to the exporter of verbs, which makes the promise. What it returns for
+// foreign memory is dropped no later than `Export::keep`.
 unsafe impl PublisherTransport for Revocable {
     type Acceptor = <VerbsPublish as PublisherTransport>::Acceptor;
 
@@ -266,8 +266,8 @@ fn read<T: ReaderTransport>(
     outcome
 }
 
-/// Runs trials over one lossy rail, and returns how many, and the sums. Without `like`: unvalidated,
-/// as many as it takes to see the fault; otherwise validated, at least so many.
+/// Runs trials over one lossy rail, and returns how many, and the sums. Without `like`:
+/// unvalidated, as many as it takes to see the fault; otherwise validated, at least so many.
 fn trials(fabric: &Devices, like: Option<u32>) -> (u32, Outcome) {
     let validated = like.is_some();
     let first = |rails: &str| rails[..3].to_owned();

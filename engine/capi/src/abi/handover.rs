@@ -173,7 +173,8 @@ pub unsafe extern "C" fn kvrail_reader_take(
             let (class, wait) = (flight::class(priority)?, Duration::from_nanos(wait_ns));
             place.write(room::with(caller, reader, |body| {
                 let tables = &mut body.tables;
-                each!(&mut body.any, reader => takings::take(reader, tables, peer, request, class, wait))
+                let (peer, takings) = (&tables.peers.get(peer)?.peer, &mut tables.takings);
+                each!(&mut body.any, reader => takings::take(reader, takings, peer, request, class, wait))
             })?);
             Ok(())
         })
@@ -198,8 +199,8 @@ pub unsafe extern "C" fn kvrail_reader_next_taking_event(
         enter(|caller| {
             let place = caller.out("event", event)?;
             place.write(room::with(caller, reader, |body| {
-                let tables = &mut body.tables;
-                Ok(each!(&mut body.any, reader => takings::next_event(reader, tables)))
+                let takings = &mut body.tables.takings;
+                Ok(each!(&mut body.any, reader => takings::next_event(reader, takings)))
             })?);
             Ok(())
         })
@@ -228,8 +229,8 @@ pub unsafe extern "C" fn kvrail_reader_blocks(
         enter(|caller| {
             let (place, places) = (caller.out("count", count)?, caller.outs("locations", locations, room)?);
             place.write(room::with(caller, reader, |body| {
-                let tables = &body.tables;
-                each!(&body.any, reader => takings::blocks(reader, tables, taking, first, places))
+                let takings = &body.tables.takings;
+                each!(&body.any, reader => takings::blocks(reader, takings, taking, first, places))
             })?);
             Ok(())
         })
@@ -248,8 +249,8 @@ pub unsafe extern "C" fn kvrail_reader_done(reader: *mut kvrail_reader, taking: 
     unsafe {
         enter(|caller| {
             room::with(caller, reader, |body| {
-                let tables = &mut body.tables;
-                each!(&mut body.any, reader => takings::done(reader, tables, taking))
+                let takings = &mut body.tables.takings;
+                each!(&mut body.any, reader => takings::done(reader, takings, taking))
             })
         })
     }
@@ -268,8 +269,8 @@ pub unsafe extern "C" fn kvrail_reader_give_up(reader: *mut kvrail_reader, takin
         enter(|caller| {
             let reason = takings::give_up_reason(reason)?;
             room::with(caller, reader, |body| {
-                let tables = &mut body.tables;
-                each!(&mut body.any, reader => takings::give_up(reader, tables, taking, reason))
+                let takings = &mut body.tables.takings;
+                each!(&mut body.any, reader => takings::give_up(reader, takings, taking, reason))
             })
         })
     }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use engine::core::id::PeerId;
 use engine::session::handover::{Class, EndReason, GiveUpReason, RequestId, TakingEvent};
-use engine::{Reader, ReaderTransport, Taking};
+use engine::{Peer, Reader, ReaderTransport, Taking};
 
-use super::tables::Tables;
 use crate::abi::constants::{
     KVRAIL_END_ABORTED, KVRAIL_END_EXPIRED, KVRAIL_END_REJECTED, KVRAIL_END_STOPPING,
     KVRAIL_END_TAKEN_BY_OTHER, KVRAIL_END_TOO_MANY, KVRAIL_END_UNKNOWN, KVRAIL_GIVE_UP_CLIENT_GONE,
@@ -46,15 +45,13 @@ impl Takings {
 /// Takes a request from a peer. Returns the number of what was taken.
 pub(crate) fn take<T: ReaderTransport>(
     reader: &mut Reader<T>,
-    tables: &mut Tables,
-    peer: u32,
+    takings: &mut Takings,
+    peer: &Peer,
     request: RequestId,
     class: Class,
     wait: Duration,
 ) -> Result<u64, CapiError> {
-    let peer = &tables.peers.get(peer)?.peer;
     let taking = reader.take(peer, request, class, wait)?;
-    let takings = &mut tables.takings;
     takings.last += 1;
     takings.open.insert(takings.last, taking);
     Ok(takings.last)
@@ -63,14 +60,14 @@ pub(crate) fn take<T: ReaderTransport>(
 /// The next event of a request that was taken.
 pub(crate) fn next_event<T: ReaderTransport>(
     reader: &mut Reader<T>,
-    tables: &mut Tables,
+    takings: &mut Takings,
 ) -> kvrail_taking_event {
     while let Some((taking, event)) = reader.next_taking_event() {
         // A request that the caller has done with, or given up, has no number any more.
-        let Some(number) = tables.takings.number(&taking) else { continue };
+        let Some(number) = takings.number(&taking) else { continue };
         if let Some(event) = translate(number, &event) {
             if matches!(event.kind, KVRAIL_TAKING_ENDED | KVRAIL_TAKING_TOO_LONG | KVRAIL_TAKING_UNANSWERED) {
-                tables.takings.open.remove(&number);
+                takings.open.remove(&number);
             }
             return event;
         }
@@ -136,13 +133,13 @@ pub(crate) fn give_up_reason(reason: u32) -> Result<GiveUpReason, CapiError> {
 /// Writes the pages of a request from place `first` of its list on. Returns how many.
 pub(crate) fn blocks<T: ReaderTransport>(
     reader: &Reader<T>,
-    tables: &Tables,
+    takings: &Takings,
     taking: u64,
     first: u32,
     out: &mut [MaybeUninit<kvrail_location>],
 ) -> Result<usize, CapiError> {
     let room = u32::try_from(out.len()).unwrap_or(u32::MAX);
-    let blocks = reader.blocks(tables.takings.get(taking)?, first..first.saturating_add(room));
+    let blocks = reader.blocks(takings.get(taking)?, first..first.saturating_add(room));
     for (place, block) in out.iter_mut().zip(&blocks) {
         place.write(c_block(block));
     }
@@ -152,22 +149,22 @@ pub(crate) fn blocks<T: ReaderTransport>(
 /// Says that this side has what it wants of a request.
 pub(crate) fn done<T: ReaderTransport>(
     reader: &mut Reader<T>,
-    tables: &mut Tables,
+    takings: &mut Takings,
     taking: u64,
 ) -> Result<(), CapiError> {
-    reader.done(tables.takings.get(taking)?)?;
-    tables.takings.open.remove(&taking);
+    reader.done(takings.get(taking)?)?;
+    takings.open.remove(&taking);
     Ok(())
 }
 
 /// Says that this side wants no more of a request.
 pub(crate) fn give_up<T: ReaderTransport>(
     reader: &mut Reader<T>,
-    tables: &mut Tables,
+    takings: &mut Takings,
     taking: u64,
     reason: GiveUpReason,
 ) -> Result<(), CapiError> {
-    reader.give_up(tables.takings.get(taking)?, reason)?;
-    tables.takings.open.remove(&taking);
+    reader.give_up(takings.get(taking)?, reason)?;
+    takings.open.remove(&taking);
     Ok(())
 }
