@@ -6,8 +6,8 @@
 //! ```
 //!
 //! One engine, two rails with a lane each, one batch of 32 pages of 4 KiB without validation, on
-//! the null device, whose own instructions are counted, too. Each part is counted from one state of the
-//! engine to the next, once, after a warm-up that has been through all of them:
+//! the null device, whose own instructions are counted, too. Each part is counted from one state
+//! of the engine to the next, once, after a warm-up that has been through all of them:
 //!
 //! - `submit_and_post`: `Engine::submit`, which posts as long as lanes have room;
 //! - `poll`: `Engine::poll` with 32 completions;

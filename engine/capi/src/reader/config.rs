@@ -106,7 +106,7 @@ pub(crate) fn read(caller: &Caller<'_>, given: &kvrail_reader_config) -> Result<
             }
         },
         lanes_budget: given.lanes_budget as usize,
-        peers: peers as usize,
+        peers,
         lane_idle: millis(given.lane_idle_ms, default.lane_idle),
         connect: millis(given.connect_ms, default.connect),
         engine: None,

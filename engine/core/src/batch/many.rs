@@ -90,10 +90,7 @@ impl Batch<'_> {
         if !from.has_table {
             return Err(rejected(slots, ReadError::Page(PageRangeError::NoTable)));
         }
-        let (pages, common, slots) = match self.places(from, locations.len(), slots) {
-            Ok(places) => places,
-            Err(error) => return Err(error),
-        };
+        let (pages, common, slots) = self.places(from, locations.len(), slots)?;
         let given = slots.give(locations, pages, common.mark, |location, page, slot| {
             let Location { slot: at, expected } = *location;
             if expected.ready != Ready::WHOLE {
@@ -128,10 +125,7 @@ impl Batch<'_> {
         from_slots: &[u32],
         slots: SlotRange,
     ) -> Result<(), RejectedPages> {
-        let (pages, common, slots) = match self.places(from, from_slots.len(), slots) {
-            Ok(places) => places,
-            Err(error) => return Err(error),
-        };
+        let (pages, common, slots) = self.places(from, from_slots.len(), slots)?;
         let given = slots.give(from_slots, pages, common.mark, |&at, page, slot| {
             common.check(at)?;
             common.put(page, at, slot);
