@@ -130,6 +130,18 @@ const _: () = {
                     Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batches,
                 )
             },
+            {
+                let mail = ::kvrail::macro_support::mail(
+                    Reader::<::kvrail::shm::ShmRails>::__MAXIMA.submitters,
+                    Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batches,
+                );
+                ::kvrail::macro_support::news(
+                    mail,
+                    Reader::<::kvrail::shm::ShmRails>::__MAXIMA.submitters,
+                    Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batches,
+                    Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batch,
+                )
+            },
         >;
         const PAGE: ::kvrail::macro_support::DeclaredPage = ::kvrail::macro_support::DeclaredPage::of::<
             Mla,

@@ -142,6 +142,18 @@ const _: () = {
                     Pull::<kv::shm::ShmRails>::__MAXIMA.batches,
                 )
             },
+            {
+                let mail = kv::macro_support::mail(
+                    Pull::<kv::shm::ShmRails>::__MAXIMA.submitters,
+                    Pull::<kv::shm::ShmRails>::__MAXIMA.batches,
+                );
+                kv::macro_support::news(
+                    mail,
+                    Pull::<kv::shm::ShmRails>::__MAXIMA.submitters,
+                    Pull::<kv::shm::ShmRails>::__MAXIMA.batches,
+                    Pull::<kv::shm::ShmRails>::__MAXIMA.batch,
+                )
+            },
         >;
         const PAGE: kv::macro_support::DeclaredPage = kv::macro_support::DeclaredPage::of::<
             pages::Mla,
