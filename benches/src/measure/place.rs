@@ -15,7 +15,7 @@ pub(crate) fn wipe(place: &mut Destination) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The version of the page of `key` that is in a place, or why it is none.
+/// The version of the page of `key` that is in a place, or why the place does not hold that page.
 pub(crate) fn check(place: &Destination, key: Key) -> anyhow::Result<Result<u64, Wrong>> {
     let regions = 0..place.layout().regions() as usize;
     pattern::check_parts(regions.map(|region| place.bytes(region as u32)), key.0.0).context(NO_BYTES)

@@ -12,7 +12,7 @@ const SECOND: f64 = 1e9;
 pub(crate) struct Load {
     /// Batches that begin in a second; `None`: the next begins when there is room for it.
     pub(crate) batches_per_s: Option<f64>,
-    /// A pause of the reading thread every tenth of a second, in nanoseconds; 0: there is none.
+    /// A pause of the reading thread every tenth of a second, in nanoseconds; 0 for no pause.
     /// Only tests want it.
     pub(crate) stall: u64,
 }

@@ -173,28 +173,28 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 }
 
 #[library_benchmark]
-#[bench::of_32_pages(args = (filled()), config = at_most(2_600))]
+#[bench::of_32_pages(args = (filled()), config = at_most(4_120))]
 fn submit_and_post(mut run: Run) -> Run {
     black_box(&mut run).submit();
     run
 }
 
 #[library_benchmark]
-#[bench::of_32_pages(args = (submitted()), config = at_most(2_600))]
+#[bench::of_32_pages(args = (submitted()), config = at_most(1_310))]
 fn poll(mut run: Run) -> Run {
     black_box(&mut run).poll();
     run
 }
 
 #[library_benchmark]
-#[bench::of_32_pages(args = (polled()), config = at_most(2_600))]
+#[bench::of_32_pages(args = (polled()), config = at_most(1_970))]
 fn results(mut run: Run) -> Run {
     black_box(&mut run).results();
     run
 }
 
 #[library_benchmark]
-#[bench::of_16_of_32_pages(args = (failing()), config = at_most(26_000))]
+#[bench::of_16_of_32_pages(args = (failing()), config = at_most(16_400))]
 fn failover(mut run: Run) -> Run {
     black_box(&mut run).poll();
     run

@@ -123,8 +123,8 @@ impl<'s> Done<'s> {
         self.batch.buffer().head().failed == 0
     }
 
-    /// The pages that did not arrive, by their positions in the batch, and why. If there is none it
-    /// looks at no page.
+    /// The pages that did not arrive, by their positions in the batch, and why. If all
+    /// pages arrived it looks at no page.
     #[inline]
     pub fn failures(&self) -> impl Iterator<Item = (usize, PageError)> + use<'_, 's> {
         let pages = if self.all_arrived() { &[] } else { &self.batch.buffer().pages()[..self.len()] };
