@@ -210,7 +210,8 @@ pub(crate) struct Ratio {
     /// Its pages per second over those of the `memcpy` row of the same layout and run; `None` where
     /// there is no such row.
     pub(crate) memcpy: Option<f64>,
-    /// Its GB/s over those of `bare`, times the rails that the row has; `None` where `bare` is empty.
+    /// Its GB/s over those of `bare`, times the rails that the row has; `None` where `bare` is
+    /// empty.
     #[serde(default)]
     pub(crate) bare: Option<f64>,
 }

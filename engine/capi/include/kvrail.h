@@ -1683,8 +1683,8 @@ int32_t kvrail_handover_reject(struct kvrail_publisher *publisher,
                                const struct kvrail_request_id *request);
 
 // The next hand-over that has ended, whichever side ended it: each one that was opened comes once.
-// Waits for it, `timeout_ns` at most; `ended->handover` is 0 if there is none. From now on the
-// pages of its list are misses, and their slots can be begun.
+// Waits for it, `timeout_ns` at most; `ended->handover` is 0 if no hand-over ended. From now on
+// the pages of its list are misses, and their slots can be begun.
 //
 // `blocks` gets the pages of the list. If it has less room than `ended->blocks`, the call answers
 // KVRAIL_ERROR_BUFFER, and the next one has the same hand-over again. With a null pointer the list
@@ -1716,7 +1716,7 @@ int32_t kvrail_reader_take(struct kvrail_reader *reader,
                            uint64_t wait_ns,
                            uint64_t *taking);
 
-// The next event of a request that was taken; its kind is KVRAIL_TAKING_NONE if there is none.
+// The next event of a request that was taken; its kind is KVRAIL_TAKING_NONE if nothing happened.
 // kvrail_reader_poll() takes events in. Events of one request are merged until they are fetched,
 // so each says the newest state. When a peer is lost (KVRAIL_EVENT_LOST) or disconnected, all that
 // was taken from it is over without an event of its own.

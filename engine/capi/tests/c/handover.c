@@ -169,8 +169,11 @@ static void misuse(struct both b) {
     EXPECT(KVRAIL_ERROR_TAKING, kvrail_reader_blocks(b.reader, 0, 0, &at, 1, &count));
     EXPECT(KVRAIL_ERROR_TAKING, kvrail_reader_done(b.reader, 12345));
     EXPECT(KVRAIL_ERROR_NULL, kvrail_reader_next_taking_event(b.reader, NULL));
+    kvrail_request_id unknown = {6, 6};
+    taking = take(b, unknown);
+    EXPECT(4216, kvrail_reader_done(b.reader, taking)); /* the producer waits for the request */
+    OK(kvrail_reader_give_up(b.reader, taking, KVRAIL_GIVE_UP_CLIENT_GONE));
     taking = take(b, request);
-    EXPECT(4216, kvrail_reader_done(b.reader, taking)); /* the producer has not answered */
     CHECK(next(b).kind == KVRAIL_TAKING_TAKEN);
     /* What was taken from a peer ends with its session. */
     OK(kvrail_reader_disconnect(b.reader, b.peer));
