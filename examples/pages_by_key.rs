@@ -52,8 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     prefill.remove(keys[3]);
     _ = prefill.pools().next().ok_or("the pool")?.replace(keys[5], &page(200))?;
     let enough = || Instant::now() + Duration::from_secs(5);
-    // None of these calls waits for the directory. This waits until the directory knows all of it: a
-    // page whose record is older is a miss until then.
+    // None of these calls waits for the directory. This waits until the directory knows all of it:
+    // a page whose record is older is a miss until then.
     prefill.announcer().ok_or("a node with a directory announces")?.flush(enough())?;
 
     let destinations = decode.register(&MLA, memory::leaked(PAGES * MLA.page_bytes() as usize)?)?;
