@@ -11,10 +11,10 @@ use kvrail::core::id::RailIndex;
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::tcp::{TcpConnection, TcpProvider};
-use kvrail::session::{LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, RailDescription, RailList};
+use kvrail::session::{LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, PoolId, RailDescription, RailList};
 use kvrail::{
     Config, ConnectError, Exporter, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport, Reader,
-    ReaderTransport, TransportError, clock, memory, tcp,
+    ReaderEvent, ReaderTransport, TransportError, clock, memory, tcp,
 };
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
@@ -349,4 +349,51 @@ fn a_peer_whose_lanes_hang_does_not_stop_those_of_another_peer() {
     assert_eq!(done.pages().next().unwrap().result(), Ok(()));
     drop(done);
     assert!(HANGING.swap(false, Ordering::Relaxed), "the threads hung all the time");
+}
+
+/// The reader is told of the session with the offer as it is when the first lanes are settled. A
+/// pool that comes before that, and another one behind it, while the reader is not polled: both are
+/// known when it is.
+#[test]
+fn a_pool_that_comes_while_a_reader_is_about_to_be_told_of_the_session_is_not_missed() {
+    static HANGING: AtomicBool = AtomicBool::new(true);
+    let key = PeerKey::from_bytes([3; 32]);
+    let (counts, listen) = (Counts::default(), "127.0.0.1:0".parse().unwrap());
+    let over = Named(["good", HANGS], counts.clone());
+    let publisher = Publisher::start("producer".parse().unwrap(), LAYOUT, 1, &listen, &key, over).unwrap();
+    let rails = SlowRails(tcp::rails(2).unwrap(), Slow::HangsWhile(&HANGING));
+    let mut reader = Reader::start(LAYOUT, rails, Config::default()).unwrap();
+    reader.begin_connect(&publisher.local_addr().into(), &key, &[LAYOUT]).unwrap();
+    let begun = Instant::now();
+    let wait = |what: &str, holds: &mut dyn FnMut() -> bool| {
+        while !holds() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    // The second rail hangs, so the session stands and the reader is not told of it yet.
+    wait("a lane is made", &mut || counts.made(0) == 1);
+    let mut pools = vec![PoolId(0), publisher.add_pool(LAYOUT, 1).unwrap()];
+    wait("there are news of the pool", &mut || reader.arm().is_none());
+    HANGING.store(false, Ordering::Relaxed);
+    // Nothing tells when the reader could be told of the session, but the time decides only whether
+    // the next pool is the one that could be missed.
+    std::thread::sleep(Duration::from_millis(300));
+    pools.push(publisher.add_pool(LAYOUT, 1).unwrap());
+    std::thread::sleep(Duration::from_millis(100));
+
+    let mut known = Vec::new();
+    while known.len() < pools.len() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "of {pools:?} {known:?} are known");
+        reader.poll();
+        match reader.next_event() {
+            Some(ReaderEvent::Connected { peer, .. }) => {
+                known.extend(peer.pools().iter().map(|pool| pool.id()));
+            }
+            Some(ReaderEvent::PoolCame { pool, .. }) => known.push(pool.id()),
+            Some(event) => panic!("{event:?}"),
+            None => reader.wait(clock::within(Duration::from_millis(20))),
+        }
+    }
+    assert_eq!(known, pools);
 }

@@ -14,9 +14,9 @@ use crate::layout::PageLayout;
 use crate::transport::ReaderTransport;
 
 impl<T: ReaderTransport> Reader<T> {
-    /// Takes in that the producer of session `number` offers other pools than before: compares what
-    /// it offers now with what is known. Changes from before the session was told of are in the
-    /// offer that came with it.
+    /// Takes in that the producer of session `number` may offer other pools than before: compares
+    /// what it offers now with what is known. Nothing is known of a session that this side was not
+    /// told of yet; it is compared when this side is.
     pub(super) fn offer_changed(&mut self, number: u64, now: Time) {
         let Some(session) = self.connected.get(&number) else { return };
         let (Some((peer, producer)), Some(offered)) = (session.peer, session.handle.pools()) else { return };
