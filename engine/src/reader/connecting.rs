@@ -156,8 +156,7 @@ impl<T: ReaderTransport> Reader<T> {
             self.outcomes.arrived = Some(outcome);
             return;
         }
-        self.outcomes.untaken += 1;
-        self.outcomes.events.push_back(match outcome {
+        self.outcomes.put(match outcome {
             Ok(peer) => ReaderEvent::Connected { connecting, peer },
             Err(error) => ReaderEvent::NotConnected { connecting, error },
         });

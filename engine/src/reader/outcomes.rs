@@ -30,6 +30,9 @@ pub(super) struct Outcomes {
     pub(super) events: VecDeque<ReaderEvent>,
     /// How many of `events` are outcomes of connects.
     pub(super) untaken: usize,
+    /// `events` has some, of which no sleep has been refused for since the last one came or was
+    /// taken.
+    fresh: bool,
 }
 
 /// A connect that is under way.
@@ -57,6 +60,7 @@ impl Outcomes {
             arrived: None,
             events: VecDeque::new(),
             untaken: 0,
+            fresh: false,
         }
     }
 
@@ -66,13 +70,27 @@ impl Outcomes {
             let oldest = self.events.iter().position(|event| outcome_of(event).is_none());
             oldest.map(|at| self.events.remove(at));
         }
+        self.put(event);
+    }
+
+    /// Puts an event behind the others, however many there are.
+    pub(super) fn put(&mut self, event: ReaderEvent) {
+        self.untaken += usize::from(outcome_of(&event).is_some());
         self.events.push_back(event);
+        self.fresh = true;
     }
 
     pub(super) fn next_event(&mut self) -> Option<ReaderEvent> {
         let event = self.events.pop_front()?;
         self.untaken -= usize::from(outcome_of(&event).is_some());
+        self.fresh = !self.events.is_empty();
         Some(event)
+    }
+
+    /// Whether a sleep is to be refused for events that were not taken: once for those of a program
+    /// that takes none.
+    pub(super) fn take_fresh(&mut self) -> bool {
+        std::mem::take(&mut self.fresh) && !self.events.is_empty()
     }
 
     /// Removes the outcome of a connect from the events.
