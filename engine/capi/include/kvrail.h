@@ -299,8 +299,9 @@
 // Lanes are made when a page of the peer is first read, and given back when they are idle.
 #define KVRAIL_LANES_ON_DEMAND 2
 
-// The page is read without validation: nothing proves that its bytes are one page, or which. For
-// memory that does not change, and for measuring. Of the location only pool and slot count.
+// The page is read without validation: nothing proves that its bytes are one page, or which, or
+// that none is missing (docs/failure.md). For memory that does not change, and for measuring. Of
+// the location only pool and slot count.
 #define KVRAIL_READ_UNVALIDATED 1
 
 // Served first: a request waits for these pages.

@@ -1,6 +1,8 @@
 //! Pools that come and go over the same memory, and readers that keep handles and locations of all
 //! of them, withdraw what they read, change its class, hang up and connect again. A page is right
 //! or it is an error, and every slot comes back.
+//!
+//! `KVRAIL_STRESS_SECONDS=60` runs for a minute. How long it runs decides only how much is tried.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -11,8 +13,8 @@ use kvrail::core::batch::{Class, Ticket};
 use kvrail::core::time::Nanos;
 use kvrail::session::PoolId;
 use kvrail::{
-    Config, ForeignMemory, ForeignPool, ForeignRegion, KeyTag, Location, PageError, PageLayout,
-    Peer, PeerPool, Publisher, Reader, ReaderEvent, ReaderTransport, Slot, clock, memory,
+    Config, ForeignMemory, ForeignPool, ForeignRegion, KeyTag, Location, PageError, PageLayout, Peer,
+    PeerPool, Publisher, Reader, ReaderEvent, ReaderTransport, Slot, clock, memory, shm, tcp,
 };
 
 use super::rig::{BESIDE, BLOCK, EngineMemory, INDEX, LATENT, key, pool, publisher};
@@ -99,7 +101,8 @@ impl Engine<'_> {
     fn add(&mut self) {
         let (layout, first) = (self.random.below(2), self.random.below(BLOCKS as usize - 2) as u64);
         let blocks = 1 + self.random.below((BLOCKS - first) as usize) as u64;
-        let taken = |&(of, from, n): &(usize, u64, u64)| of == layout && from < first + blocks && first < from + n;
+        let taken =
+            |&(of, from, n): &(usize, u64, u64)| of == layout && from < first + blocks && first < from + n;
         if self.pools.values().any(taken) {
             return;
         }
@@ -208,7 +211,6 @@ impl<N: ReaderTransport> Storming<'_, N> {
         for page in pages {
             let Some(handle) = self.handles.get(&page.pool) else { continue };
             let Some(slot) = self.free[page.layout].pop() else { continue };
-            // A pool of another session, or whose number another layout has, is refused.
             let remote = handle.page(page.location).unwrap();
             let joins = !flying.is_empty() && self.random.one_in(3);
             let put = if joins { batch.join(remote, slot) } else { batch.read(remote, slot) };
@@ -324,16 +326,20 @@ impl<N: ReaderTransport> Storming<'_, N> {
     }
 }
 
-fn storm<N: ReaderTransport>(publisher: &Publisher, rails: fn() -> N, memory: &EngineMemory, seed: u64) {
+fn storm<N: ReaderTransport>(publisher: &Publisher, rails: fn() -> N, seed: u64) {
+    let memories = &[EngineMemory::of(BLOCKS), EngineMemory::of(BLOCKS)];
     let known = Known::default();
     std::thread::scope(|scope| {
         let _ends = Ends(&known.over);
-        let (known, random) = (&known, Random(seed));
-        let foreign = memory.foreign();
-        scope.spawn(move || {
-            let (pools, byte, tag) = (BTreeMap::new(), 0, 0);
-            Engine { publisher, memory, foreign, known, random, pools, byte, tag }.run();
-        });
+        let known = &known;
+        // Each has memory of its own, and they share the publisher.
+        for (number, memory) in (0..).zip(memories) {
+            let (foreign, random) = (memory.foreign(), Random(seed.rotate_left(number)));
+            scope.spawn(move || {
+                let (pools, byte, tag) = (BTreeMap::new(), 0, u128::from(number) << 64);
+                Engine { publisher, memory, foreign, known, random, pools, byte, tag }.run();
+            });
+        }
         let readers = [1, 2].map(|number| {
             scope.spawn(move || {
                 let rails = rails();
@@ -351,8 +357,10 @@ fn storm<N: ReaderTransport>(publisher: &Publisher, rails: fn() -> N, memory: &E
                 let random = Random(seed.rotate_left(number * 13) ^ 0x9E37_79B9);
                 let (handles, flying, counts) = (HashMap::new(), HashMap::new(), Counts::default());
                 let peer = None;
-                let storming = Storming { reader, peer, publisher, known, random, handles, free, flying, counts };
-                storming.run(Instant::now() + Duration::from_secs(std::env::var("STORM").map_or(4, |s| s.parse().unwrap())), 100)
+                let storming =
+                    Storming { reader, peer, publisher, known, random, handles, free, flying, counts };
+                let seconds = std::env::var("KVRAIL_STRESS_SECONDS").map_or(2, |text| text.parse().unwrap());
+                storming.run(Instant::now() + Duration::from_secs(seconds), 50)
             })
         });
         for reader in readers {
@@ -361,21 +369,25 @@ fn storm<N: ReaderTransport>(publisher: &Publisher, rails: fn() -> N, memory: &E
     });
 }
 
+/// Another seed in each run: the time of day.
+fn seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seed = now.as_nanos() as u64 | 1;
+    println!("seed {seed}");
+    seed
+}
+
 #[test]
 fn handles_of_pools_that_are_gone_bring_no_wrong_page_and_lose_no_slot_over_shm() {
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
-    println!("seed {seed}");
-    let (memory, fixed) = (EngineMemory::of(BLOCKS), EngineMemory::of(1));
-    let publisher = publisher(&[pool(LATENT, &fixed.foreign())], kvrail::shm::publish(1)).unwrap();
-    storm(&publisher, || kvrail::shm::rails(1).unwrap(), &memory, seed);
+    let fixed = EngineMemory::of(1);
+    let publisher = publisher(&[pool(LATENT, &fixed.foreign())], shm::publish(1)).unwrap();
+    storm(&publisher, || shm::rails(1).unwrap(), seed());
 }
 
 #[test]
 fn handles_of_pools_that_are_gone_bring_no_wrong_page_and_lose_no_slot_over_tcp() {
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
-    println!("seed {seed}");
-    let (memory, fixed) = (EngineMemory::of(BLOCKS), EngineMemory::of(1));
-    let over = kvrail::tcp::publish("127.0.0.1".parse().unwrap(), 2);
+    let fixed = EngineMemory::of(1);
+    let over = tcp::publish("127.0.0.1".parse().unwrap(), 2);
     let publisher = publisher(&[pool(LATENT, &fixed.foreign())], over).unwrap();
-    storm(&publisher, || kvrail::tcp::rails(2).unwrap(), &memory, seed);
+    storm(&publisher, || tcp::rails(2).unwrap(), seed());
 }
