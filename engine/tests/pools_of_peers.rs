@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kvrail::core::batch::Class;
 use kvrail::core::error::FlightError;
+use kvrail::core::remote::OfferError;
 use kvrail::session::PoolId;
 use kvrail::session::handover::{Block, WHOLE_PAGE};
 use kvrail::{
@@ -238,25 +239,30 @@ fn pools_that_come_and_go_take_no_places_of_another_producer() {
     let mut both = Both::start();
     let peer = both.connect(&publisher);
     let mut told = 0;
-    for _ in 0..100 {
+    // The reader says which pool it has no places for, once.
+    let refused = loop {
         let id = publisher.add_pool(LATENT, 1).unwrap();
-        let until = clock::within(Duration::from_millis(if told < 20 { 20_000 } else { 200 }));
-        let came = loop {
-            both.reader.poll();
-            match both.reader.next_event() {
-                Some(event) => break matches!(event, ReaderEvent::PoolCame { .. }),
-                None if clock::now() >= until => break false,
-                None => both.reader.wait(clock::within(Duration::from_millis(10))),
+        match both.event() {
+            ReaderEvent::PoolCame { pool, .. } => assert_eq!(pool.id(), id),
+            ReaderEvent::PoolRefused { peer: of, pool, why } => {
+                assert!(matches!(why, OfferError::Full { needed: 3, .. }), "{why}");
+                assert_eq!((of, pool), (peer.id(), id));
+                break id;
             }
-        };
-        publisher.withdraw(id, Instant::now() + Duration::from_secs(10)).unwrap();
-        if !came {
-            break;
+            event => panic!("{event:?}"),
         }
+        publisher.withdraw(id, Instant::now() + Duration::from_secs(10)).unwrap();
         told += 1;
         assert!(matches!(both.event(), ReaderEvent::PoolGone { .. }));
-    }
+    };
     assert!((20..100).contains(&told), "{told} pools");
+    // A pool of one region has a place, and the other one is still known to have none.
+    let small = publisher.add_pool(INDEX, 1).unwrap();
+    let ReaderEvent::PoolCame { pool, .. } = both.event() else { panic!("another event") };
+    assert_eq!(pool.id(), small);
+    publisher.withdraw(refused, Instant::now() + Duration::from_secs(10)).unwrap();
+    publisher.withdraw(small, Instant::now() + Duration::from_secs(10)).unwrap();
+    assert!(matches!(both.event(), ReaderEvent::PoolGone { pool, .. } if pool == small));
     let other = PublisherConfig::new("other".parse().unwrap()).pool(INDEX, 8);
     let other =
         Publisher::start_pools(other, &"127.0.0.1:0".parse().unwrap(), key(), shm::publish(1)).unwrap();

@@ -91,8 +91,8 @@ impl<T: ReaderTransport> Reader<T> {
             self.demand.session_ended(number);
             ConnectError::Thread(error)
         })?;
-        let session =
-            PeerSession { handle, address, layouts, peer: None, pools: Vec::new(), lanes: HashMap::new() };
+        let (peer, pools, refused, lanes) = (None, Vec::new(), Vec::new(), HashMap::new());
+        let session = PeerSession { handle, address, layouts, peer, pools, refused, lanes };
         self.connected.insert(number, session);
         Ok(())
     }

@@ -18,9 +18,10 @@ impl<T: ReaderTransport> Reader<T> {
     /// what it offers now with what is known. Nothing is known of a session that this side was not
     /// told of yet; it is compared when this side is.
     pub(super) fn offer_changed(&mut self, number: u64, now: Time) {
-        let Some(session) = self.connected.get(&number) else { return };
+        let Some(session) = self.connected.get_mut(&number) else { return };
         let (Some((peer, producer)), Some(offered)) = (session.peer, session.handle.pools()) else { return };
         let layouts = Arc::clone(&session.layouts);
+        let (told, mut refused) = (std::mem::take(&mut session.refused), Vec::new());
         let known: Vec<_> = session.pools.iter().map(|known| known.pool.id()).collect();
         for pool in known.iter().filter(|known| offered.iter().all(|pool| pool.id() != **known)) {
             self.pool_gone(number, peer, *pool, now);
@@ -34,11 +35,18 @@ impl<T: ReaderTransport> Reader<T> {
                     self.outcomes.push(ReaderEvent::PoolCame { peer, pool });
                 }
                 Ok(None) => {}
-                Err(error) => {
+                Err(why) => {
                     let pool = pool.id();
-                    tracing::warn!(%producer, %pool, %error, "a pool that came cannot be read");
+                    if !told.contains(&pool) {
+                        tracing::warn!(%producer, %pool, %why, "a pool that came cannot be read");
+                        self.outcomes.push(ReaderEvent::PoolRefused { peer, pool, why });
+                    }
+                    refused.push(pool);
                 }
             }
+        }
+        if let Some(session) = self.connected.get_mut(&number) {
+            session.refused = refused;
         }
     }
 

@@ -64,7 +64,7 @@ impl Outcomes {
         }
     }
 
-    /// Reports a lost peer, or a pool that came or is gone.
+    /// Reports a lost peer, or a pool that came, cannot be read or is gone.
     pub(super) fn push(&mut self, event: ReaderEvent) {
         if self.events.len() - self.untaken >= MAX_LOST.max(self.limit) {
             let oldest = self.events.iter().position(|event| outcome_of(event).is_none());
@@ -127,6 +127,9 @@ const fn outcome_of(event: &ReaderEvent) -> Option<Connecting> {
         ReaderEvent::Connected { connecting, .. } | ReaderEvent::NotConnected { connecting, .. } => {
             Some(connecting)
         }
-        ReaderEvent::Lost { .. } | ReaderEvent::PoolCame { .. } | ReaderEvent::PoolGone { .. } => None,
+        ReaderEvent::Lost { .. }
+        | ReaderEvent::PoolCame { .. }
+        | ReaderEvent::PoolRefused { .. }
+        | ReaderEvent::PoolGone { .. } => None,
     }
 }

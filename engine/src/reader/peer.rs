@@ -303,6 +303,18 @@ pub enum ReaderEvent {
         /// The pool, from which pages are named. The [`Peer`] does not list it.
         pool: PeerPool,
     },
+    /// A producer offers a pool of one of the layouts that were asked for, and the reader cannot
+    /// read it: it has no places for the regions, for instance, where many pools have come and
+    /// gone. It is tried again when the producer's pools change; another session begins with the
+    /// places of this one free.
+    PoolRefused {
+        /// Which peer.
+        peer: PeerId,
+        /// The pool's number.
+        pool: PoolId,
+        /// Why it cannot be read.
+        why: OfferError,
+    },
     /// A producer has taken a pool back. Its pages in flight have failed with
     /// [`PageError::PoolGone`](kvrail_core::error::PageError::PoolGone), and so do all that are
     /// read later. The reader's places for its regions are free when the session ends.
