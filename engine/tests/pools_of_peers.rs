@@ -274,6 +274,40 @@ fn pools_that_come_and_go_take_no_places_of_another_producer() {
     assert!(matches!(both.event(), ReaderEvent::PoolCame { .. }));
 }
 
+/// A program that takes its events late still learns of every pool that there is, however many have
+/// come and gone, and of no others.
+#[test]
+fn pools_that_have_gone_displace_no_event_of_those_that_stay() {
+    let publisher = publisher(&[INDEX]);
+    let mut both = Both::start();
+    let peer = both.connect(&publisher);
+    let poll = |both: &mut Both, times| {
+        for _ in 0..times {
+            both.reader.poll();
+            both.reader.wait(clock::within(Duration::from_millis(1)));
+        }
+    };
+    let stays = publisher.add_pool(INDEX, 1).unwrap();
+    poll(&mut both, 20);
+    for _ in 0..200 {
+        let id = publisher.add_pool(INDEX, 1).unwrap();
+        poll(&mut both, 2);
+        publisher.withdraw(id, Instant::now() + Duration::from_secs(10)).unwrap();
+        poll(&mut both, 2);
+    }
+    let last = publisher.add_pool(LATENT, 1).unwrap();
+    let mut told = Vec::new();
+    while told.last() != Some(&last) {
+        match both.event() {
+            ReaderEvent::PoolCame { peer: of, pool } if of == peer.id() => told.push(pool.id()),
+            ReaderEvent::PoolRefused { pool, .. } => told.push(pool),
+            ReaderEvent::PoolGone { pool, .. } => told.retain(|told| *told != pool),
+            event => panic!("{event:?}"),
+        }
+    }
+    assert_eq!(told, [stays, last]);
+}
+
 /// The table of a pool that is gone is not read: its memory is not exported any more, and a READ of
 /// it kills a lane.
 #[test]

@@ -26,6 +26,9 @@ impl<T: ReaderTransport> Reader<T> {
         for pool in known.iter().filter(|known| offered.iter().all(|pool| pool.id() != **known)) {
             self.pool_gone(number, peer, *pool, now);
         }
+        for pool in told.iter().filter(|told| offered.iter().all(|pool| pool.id() != **told)) {
+            self.outcomes.forget_pool(peer, *pool);
+        }
         for pool in offered.iter().filter(|pool| !known.contains(&pool.id())) {
             match self.add_pool(peer, &layouts, pool, now) {
                 Ok(Some(pool)) => {
@@ -57,7 +60,9 @@ impl<T: ReaderTransport> Reader<T> {
         for region in known.pool.regions().iter().chain(&known.tables) {
             self.engine.remove_pool(region, now);
         }
-        self.outcomes.push(ReaderEvent::PoolGone { peer, pool });
+        if !self.outcomes.forget_pool(peer, pool) {
+            self.outcomes.push(ReaderEvent::PoolGone { peer, pool });
+        }
     }
 
     /// The handle of a pool; `None` if its layout was not asked for.

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use kvrail_core::id::PeerId;
 use kvrail_core::time::Time;
-use kvrail_session::Address;
+use kvrail_session::{Address, PoolId};
 
 use super::peer::{ConnectError, Connecting, Peer, ReaderEvent};
 use super::sessions::ConnectRequest;
@@ -71,6 +72,19 @@ impl Outcomes {
             oldest.map(|at| self.events.remove(at));
         }
         self.put(event);
+    }
+
+    /// A pool is not offered any more: removes the event of its coming, or of its refusal, and
+    /// returns whether that was not taken. So pools that come and go while a program takes no
+    /// events leave none, and displace none of others.
+    pub(super) fn forget_pool(&mut self, peer: PeerId, pool: PoolId) -> bool {
+        let came = |event: &ReaderEvent| match event {
+            ReaderEvent::PoolCame { peer: of, pool: came } => (*of, came.id()) == (peer, pool),
+            ReaderEvent::PoolRefused { peer: of, pool: refused, .. } => (*of, *refused) == (peer, pool),
+            _ => false,
+        };
+        let at = self.events.iter().position(came);
+        at.is_some_and(|at| self.events.remove(at).is_some())
     }
 
     /// Puts an event behind the others, however many there are.

@@ -296,7 +296,7 @@ pub enum ReaderEvent {
         error: ConnectError,
     },
     /// A producer offers a pool of one of the layouts that were asked for, which it did not offer
-    /// when the session was made.
+    /// when the session was made. A pool that has gone before this was taken is not told of.
     PoolCame {
         /// Which peer.
         peer: PeerId,
