@@ -13,8 +13,8 @@ use kvrail::core::batch::{Class, Ticket};
 use kvrail::core::time::Nanos;
 use kvrail::session::PoolId;
 use kvrail::{
-    Config, ForeignMemory, ForeignPool, ForeignRegion, KeyTag, Location, PageError, PageLayout, Peer,
-    PeerPool, Publisher, Reader, ReaderEvent, ReaderTransport, Slot, clock, memory, shm, tcp,
+    Config, ForeignMemory, ForeignPool, ForeignRegion, KeyTag, Location, MakeLanes, PageError, PageLayout,
+    Peer, PeerPool, Publisher, Reader, ReaderEvent, ReaderTransport, Slot, clock, memory, shm, tcp,
 };
 
 use super::rig::{BESIDE, BLOCK, EngineMemory, INDEX, LATENT, key, pool, publisher};
@@ -193,6 +193,12 @@ impl<N: ReaderTransport> Storming<'_, N> {
                     }
                 }
                 ReaderEvent::PoolGone { .. } => {}
+                // So many have come and gone: another session has places.
+                ReaderEvent::PoolRefused { .. } => {
+                    if let Some(peer) = self.peer.take() {
+                        self.reader.disconnect(&peer);
+                    }
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -305,8 +311,9 @@ impl<N: ReaderTransport> Storming<'_, N> {
             match self.random.below(400) {
                 0 => {
                     // Whatever is in flight fails, and its slots come back.
-                    let peer = self.peer.take().unwrap();
-                    self.reader.disconnect(&peer);
+                    if let Some(peer) = self.peer.take() {
+                        self.reader.disconnect(&peer);
+                    }
                     self.handles.retain(|_, _| self.random.one_in(2));
                 }
                 1..150 => self.submit(),
@@ -347,7 +354,10 @@ fn storm<N: ReaderTransport>(publisher: &Publisher, rails: fn() -> N, seed: u64)
                 // A pool that has gone is read again and again, and so are lanes made anew.
                 engine.set_aside = Nanos::from_millis(5);
                 engine.backoff_min = Nanos::from_millis(1);
-                let config = Config { engine: Some(engine), ..Config::default() };
+                // One of them gives its lanes back all the time.
+                let lanes = if number == 1 { MakeLanes::Auto } else { MakeLanes::OnDemand };
+                let lane_idle = Duration::from_millis(1);
+                let config = Config { engine: Some(engine), lanes, lane_idle, ..Config::default() };
                 let mut reader = Reader::start(LATENT, rails, config).unwrap();
                 reader.add_layout(&INDEX).unwrap();
                 let free = LAYOUTS.each_ref().map(|layout| {
