@@ -788,7 +788,8 @@ typedef struct kvrail_event {
     uint64_t connecting;
     // The pool, of KVRAIL_EVENT_POOL_CAME, _POOL_GONE and _POOL_REFUSED.
     uint32_t pool;
-    // Why, of KVRAIL_EVENT_NOT_CONNECTED, _LOST and _POOL_REFUSED; kvrail_last_error() has the text.
+    // Why, of KVRAIL_EVENT_NOT_CONNECTED, _LOST and _POOL_REFUSED; kvrail_last_error() has the
+    // text.
     int32_t status;
 } kvrail_event;
 

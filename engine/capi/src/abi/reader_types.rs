@@ -145,7 +145,8 @@ pub struct kvrail_event {
     pub connecting: u64,
     /// The pool, of KVRAIL_EVENT_POOL_CAME, _POOL_GONE and _POOL_REFUSED.
     pub pool: u32,
-    /// Why, of KVRAIL_EVENT_NOT_CONNECTED, _LOST and _POOL_REFUSED; kvrail_last_error() has the text.
+    /// Why, of KVRAIL_EVENT_NOT_CONNECTED, _LOST and _POOL_REFUSED; kvrail_last_error() has the
+    /// text.
     pub status: i32,
 }
 
