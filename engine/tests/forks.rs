@@ -235,8 +235,8 @@ fn a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm() {
     assert!(reader.next_event().is_none());
 }
 
-/// Whether a call of the child of a fork panics. It says so to nothing: another thread of the parent
-/// may have had the lock of the standard error.
+/// Whether a call of the child of a fork panics. It says so to nothing: another thread of the
+/// parent may have had the lock of the standard error.
 fn panics(call: impl FnOnce()) -> bool {
     std::panic::set_hook(Box::new(|_| ()));
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err()

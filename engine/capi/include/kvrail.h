@@ -332,8 +332,8 @@
 // The session with the peer has ended, with `status`. Its number names no peer any more.
 #define KVRAIL_EVENT_LOST 5
 
-// The peer offers another pool, `pool`, which cannot be read, for the reason `status`: there are no
-// places for its regions, for instance. They are free when the peer is connected to anew.
+// The peer offers another pool, `pool`, which cannot be read, for the reason `status`: there are
+// no places for its regions, for instance. They are free when the peer is connected to anew.
 #define KVRAIL_EVENT_POOL_REFUSED 6
 
 // The reader has what it wanted.

@@ -55,10 +55,10 @@ impl<T: ReaderTransport> Reader<T> {
     ///
     /// Results that were not taken count as something to do: take those of
     /// [`next_done`](Self::next_done), [`next_arrival`](Self::next_arrival) and
-    /// [`next_overdue`](Self::next_overdue), or this call gives `None` for ever. Events that were not taken by [`next_event`](Self::next_event), which
-    /// another call than `poll` may have found, count once. A batch that is
-    /// [submitted](Self::submit) between this call and the sleep makes the descriptor readable.
-    /// After any other call, arm again before the sleep.
+    /// [`next_overdue`](Self::next_overdue), or this call gives `None` for ever. Events that were
+    /// not taken by [`next_event`](Self::next_event), which another call than `poll` may have
+    /// found, count once. A batch that is [submitted](Self::submit) between this call and the sleep
+    /// makes the descriptor readable. After any other call, arm again before the sleep.
     ///
     /// It does not sleep. Only this call and the first `poll` after it make system calls for the
     /// sleep's sake. Over shared memory and TCP, `poll` reads an eventfd(2) if there was a wake-up.

@@ -89,8 +89,8 @@ impl PeerPool {
     }
 
     /// The bytes of `slot`, which are read without validation: nothing proves that they are one
-    /// page, or which, or that none is missing ([`RemoteRegion::unvalidated`]). For memory that does
-    /// not change, and for measuring.
+    /// page, or which, or that none is missing ([`RemoteRegion::unvalidated`]). For memory that
+    /// does not change, and for measuring.
     ///
     /// # Errors
     ///

@@ -222,8 +222,8 @@ pub const KVRAIL_EVENT_POOL_CAME: u32 = 3;
 pub const KVRAIL_EVENT_POOL_GONE: u32 = 4;
 /// The session with the peer has ended, with `status`. Its number names no peer any more.
 pub const KVRAIL_EVENT_LOST: u32 = 5;
-/// The peer offers another pool, `pool`, which cannot be read, for the reason `status`: there are no
-/// places for its regions, for instance. They are free when the peer is connected to anew.
+/// The peer offers another pool, `pool`, which cannot be read, for the reason `status`: there are
+/// no places for its regions, for instance. They are free when the peer is connected to anew.
 pub const KVRAIL_EVENT_POOL_REFUSED: u32 = 6;
 
 /// The reader has what it wanted.
