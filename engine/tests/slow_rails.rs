@@ -13,8 +13,8 @@ use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::tcp::{TcpConnection, TcpProvider};
 use kvrail::session::{LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, PoolId, RailDescription, RailList};
 use kvrail::{
-    Config, ConnectError, Exporter, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport, Reader,
-    ReaderEvent, ReaderTransport, TransportError, clock, memory, tcp,
+    Config, ConnectError, Exporter, MakeLanes, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport,
+    Reader, ReaderEvent, ReaderTransport, TransportError, clock, memory, tcp,
 };
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
@@ -30,6 +30,8 @@ enum Slow {
     HangsWhile(&'static AtomicBool),
     /// On every rail, at once, to a producer's rail that is called [`UNREACHABLE`].
     Reaches,
+    /// On every rail, at once, while the first is set; to find another rail, while the second is.
+    Chooses(&'static [AtomicBool; 2]),
 }
 
 const HANGS: &str = "hangs";
@@ -39,6 +41,10 @@ impl Slow {
     fn delay(self, rail: RailIndex) -> Result<(), LaneEndError> {
         match self {
             Self::HangsWhile(_) | Self::Reaches => Ok(()),
+            Self::Chooses([refuses, _]) if refuses.load(Ordering::Relaxed) => {
+                Err(LaneEndError::new(rail, "no route yet"))
+            }
+            Self::Chooses(_) => Ok(()),
             _ if rail.0 != 1 => Ok(()),
             Self::RefusesAfter(time) => {
                 std::thread::sleep(time);
@@ -49,6 +55,13 @@ impl Slow {
                 Ok(())
             }
         }
+    }
+}
+
+fn hang(hangs: &AtomicBool) {
+    let begun = Instant::now();
+    while hangs.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -66,6 +79,9 @@ impl LaneDialer for SlowDialer {
     }
 
     fn instead(&self, _: RailIndex, tried: &[RailIndex], producer: &[RailDescription]) -> Option<RailIndex> {
+        if let Slow::Chooses([_, hangs]) = self.1 {
+            hang(hangs);
+        }
         let mut rails = (0..producer.len() as u8).map(RailIndex);
         matches!(self.1, Slow::Reaches).then(|| rails.find(|rail| !tried.contains(rail)))?
     }
@@ -78,10 +94,7 @@ impl LaneDialer for SlowDialer {
         if let Slow::HangsWhile(hangs) = self.1
             && remote.name.as_str() == HANGS
         {
-            let begun = Instant::now();
-            while hangs.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(60) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            hang(hangs);
             return Err(LaneEndError::new(rail, "hung"));
         }
         if remote.name.as_str() == UNREACHABLE {
@@ -306,6 +319,39 @@ fn a_rail_that_no_lane_can_be_made_of_is_connected_to_another_rail_of_the_produc
     f.read_pages();
     f.until("all lanes lead to the other rail", |counts| counts.made(1) == 5);
     assert_eq!(f.counts.made(0), 0);
+}
+
+/// Where no lane can be made the search for another rail may not end either. The lanes are made anew
+/// none the less when a page is asked for.
+#[test]
+fn lanes_on_demand_are_made_anew_after_a_search_for_another_rail_that_hangs() {
+    static REFUSES_AND_HANGS: [AtomicBool; 2] = [AtomicBool::new(true), AtomicBool::new(true)];
+    let key = PeerKey::from_bytes([3; 32]);
+    let (counts, listen) = (Counts::default(), "127.0.0.1:0".parse().unwrap());
+    let over = Counted(counts.clone(), FAST);
+    let publisher = Publisher::start("producer".parse().unwrap(), LAYOUT, 4, &listen, &key, over).unwrap();
+    let rails = SlowRails(tcp::rails(1).unwrap(), Slow::Chooses(&REFUSES_AND_HANGS));
+    let config = Config { lanes: MakeLanes::OnDemand, ..Config::default() };
+    let mut reader = Reader::start(LAYOUT, rails, config).unwrap();
+    let peer = reader.connect(&publisher.local_addr().into(), &key).unwrap();
+    let location = publisher.write(0, KeyTag(1), |page| page.fill(1)).unwrap();
+    let slot =
+        reader.register(memory::leaked(LAYOUT.page_bytes() as usize).unwrap()).unwrap().next().unwrap();
+    let mut batch = reader.batch().unwrap();
+    batch.read(peer.page(location).unwrap(), slot).unwrap();
+    reader.submit(batch, clock::within(Duration::from_millis(500))).unwrap();
+    let mut done = loop {
+        reader.poll();
+        match reader.next_done() {
+            Some(done) => break done,
+            None => reader.wait(clock::within(Duration::from_millis(100))),
+        }
+    };
+    assert!(done.pages().all(|page| page.result().is_err()));
+    REFUSES_AND_HANGS[0].store(false, Ordering::Relaxed);
+    let mut f = Fixture { publisher, counts, reader, took: Duration::ZERO, peer };
+    f.read_pages();
+    REFUSES_AND_HANGS[1].store(false, Ordering::Relaxed);
 }
 
 #[test]
