@@ -321,8 +321,8 @@ fn a_rail_that_no_lane_can_be_made_of_is_connected_to_another_rail_of_the_produc
     assert_eq!(f.counts.made(0), 0);
 }
 
-/// Where no lane can be made the search for another rail may not end either. The lanes are made anew
-/// none the less when a page is asked for.
+/// Where no lane can be made the search for another rail may not end either. The lanes are made
+/// anew none the less when a page is asked for.
 #[test]
 fn lanes_on_demand_are_made_anew_after_a_search_for_another_rail_that_hangs() {
     static REFUSES_AND_HANGS: [AtomicBool; 2] = [AtomicBool::new(true), AtomicBool::new(true)];
