@@ -186,8 +186,8 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// There is no such pool, guards are left, or another thread is withdrawing it: the pool is as
-    /// it was. The process is a child of a fork.
+    /// There is no such pool, guards are left, or another thread is withdrawing it or still adding
+    /// it: the pool is as it was. The process is a child of a fork.
     pub fn withdraw(&self, pool: PoolId, deadline: Instant) -> Result<(), WithdrawError> {
         let tell = || _ = self.server.remove_pool(pool);
         self.pools.withdraw(pool, deadline, tell)

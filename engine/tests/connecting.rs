@@ -154,6 +154,38 @@ fn no_outcome_is_lost_and_connects_whose_outcomes_are_not_taken_are_bounded() {
     assert!(reader.begin_connect(&closed, key(), &[LAYOUT]).is_ok(), "they were taken");
 }
 
+/// Events that a poll has found, for instance that of a call which blocks, and that the program has
+/// not taken: the reader does not sleep over them. A program that takes none is not kept awake.
+#[test]
+fn a_reader_does_not_sleep_over_events_that_were_not_taken() {
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Address::from(listener.local_addr().unwrap())
+    };
+    let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
+    let begun = Instant::now();
+    let mut seen = false;
+    while !seen {
+        (0..2).for_each(|_| drop(reader.begin_connect(&closed, key(), &[LAYOUT])));
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(1));
+            reader.poll();
+        }
+        while reader.arm().is_none() {
+            assert!(begun.elapsed() < LIMIT, "events that are not taken keep the reader awake for ever");
+            reader.poll();
+        }
+        let first = reader.next_event();
+        let sleeps = reader.arm();
+        let second = reader.next_event();
+        if second.is_some() && first.is_some() {
+            assert_eq!(sleeps, None, "over {second:?}");
+            seen = true;
+        }
+        assert!(begun.elapsed() < LIMIT, "no two events came together");
+    }
+}
+
 #[test]
 fn lanes_are_made_when_a_peer_is_read_from_and_given_back_when_it_is_idle() {
     let (publisher, address, location) = producer(shm::publish(2));

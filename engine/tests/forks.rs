@@ -235,14 +235,22 @@ fn a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm() {
     assert!(reader.next_event().is_none());
 }
 
+/// Whether a call of the child of a fork panics. It says so to nothing: another thread of the
+/// parent may have had the lock of the standard error.
+fn panics(call: impl FnOnce()) -> bool {
+    std::panic::set_hook(Box::new(|_| ()));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err()
+}
+
 #[test]
 fn a_child_is_told_that_a_publisher_is_its_parents() {
     let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
-    let publisher = Publisher::start(name, LAYOUT, 2, &listen, key(), shm::publish(1)).unwrap();
+    let publisher = Publisher::start(name, LAYOUT, 3, &listen, key(), shm::publish(1)).unwrap();
     let location = publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
     let growing = publisher.overwrite(1, KeyTag(2)).unwrap().grow();
-    // SAFETY: the child calls functions that return errors, and drops values, for which it needs no
-    // other thread, and ends. The C library lets the child of its fork allocate.
+    let mut guard = publisher.overwrite(2, KeyTag(2)).unwrap();
+    // SAFETY: the child calls functions that return errors or panic, and drops values, for which it
+    // needs no other thread, and ends. The C library lets the child of its fork allocate.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let here = OtherProcess { owner: std::os::unix::process::parent_id(), here: std::process::id() };
@@ -253,6 +261,9 @@ fn a_child_is_told_that_a_publisher_is_its_parents() {
             publisher.location(0).err() == Some(WriteError::Process(here)),
             publisher.withdraw(PoolId(0), Instant::now()) == Err(WithdrawError::Process(here)),
             matches!(publisher.add_pool(LAYOUT, 1), Err(PublisherError::Process(other)) if other == here),
+            // The bytes of its copy of a guard are those that the parent publishes.
+            panics(|| guard.bytes().fill(3)),
+            panics(|| _ = guard.publish()),
         ];
         drop(growing);
         drop(publisher);
@@ -266,10 +277,12 @@ fn a_child_is_told_that_a_publisher_is_its_parents() {
     assert_eq!((ended, libc::WEXITSTATUS(status)), (child, 0), "a call of the child was not refused");
     assert_eq!(publisher.location(0).unwrap(), Some(location));
     growing.finish(|page| page.fill(9)).unwrap();
+    assert!(guard.bytes().iter().all(|&byte| byte == 0), "the child has written into the parent's slot");
+    guard.publish();
     let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
     let peer = reader.connect(&publisher.local_addr().into(), key()).unwrap();
     let published = reader.published(&peer, 0, clock::within(Duration::from_secs(20))).unwrap();
-    assert_eq!(published.len(), 2, "the child's copies took nothing back");
+    assert_eq!(published.len(), 3, "the child's copies took nothing back");
 }
 
 #[test]

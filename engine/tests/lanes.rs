@@ -12,7 +12,7 @@ use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::{
     Config, Exporter, MakeLanes, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport, Reader,
-    TransportError, clock, memory, tcp,
+    TableError, TransportError, clock, memory, tcp,
 };
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
@@ -208,4 +208,31 @@ fn a_loop_that_waits_for_a_deadline_does_not_spin_once_it_has_passed() {
         assert!(start.elapsed() < Duration::from_secs(20), "the batch never comes back");
     }
     assert!(rounds < 400, "{rounds} rounds in {:?}: it spins", start.elapsed());
+}
+
+#[test]
+fn a_table_that_did_not_come_in_time_leaves_no_notice_and_no_batch_to_the_caller() {
+    let wires = Wires::default();
+    let key = PeerKey::from_hex(&"5c".repeat(32)).unwrap();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let over = Through(wires.clone());
+    let publisher = Publisher::start("p".parse().unwrap(), LAYOUT, 1, &listen, key.clone(), over).unwrap();
+    let location = publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
+    let mut reader = Reader::start(LAYOUT, tcp::rails(1).unwrap(), Config::default()).unwrap();
+    let peer = reader.connect(&publisher.local_addr().into(), &key).unwrap();
+    // Posted, and held up on the wire until long after its deadline.
+    wires.1.store(true, Ordering::Relaxed);
+    let error = reader.published(&peer, 0, clock::within(Duration::from_millis(50))).unwrap_err();
+    assert!(matches!(error, TableError::Deadline), "{error}");
+    assert_eq!(reader.next_overdue(), None);
+    wires.1.store(false, Ordering::Relaxed);
+    let start = Instant::now();
+    while reader.in_flight() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "the batch never comes back");
+        reader.poll();
+        assert!(reader.next_done().is_none() && reader.next_overdue().is_none());
+        reader.wait(clock::within(Duration::from_millis(20)));
+    }
+    let listed = reader.published(&peer, 0, clock::within(Duration::from_secs(20))).unwrap();
+    assert_eq!(listed, [location]);
 }

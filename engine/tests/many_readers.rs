@@ -55,7 +55,8 @@ fn read_one(publisher: &Publisher, location: kvrail::Location, byte: u8, all: &B
         assert!(clock::now() < clock::within(Duration::ZERO).max(until), "nothing is done in time");
     };
     let page = done.pages().next().unwrap();
-    assert_eq!(page.result(), Ok(()));
+    let (result, event) = (page.result(), reader.next_event());
+    assert_eq!(result, Ok(()), "{event:?}");
     assert!(page.slot.bytes().unwrap().iter().all(|&b| b == byte), "a wrong page");
     End::Served
 }

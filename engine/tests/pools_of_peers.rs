@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kvrail::core::batch::Class;
 use kvrail::core::error::FlightError;
+use kvrail::core::remote::OfferError;
 use kvrail::session::PoolId;
 use kvrail::session::handover::{Block, WHOLE_PAGE};
 use kvrail::{
@@ -238,25 +239,30 @@ fn pools_that_come_and_go_take_no_places_of_another_producer() {
     let mut both = Both::start();
     let peer = both.connect(&publisher);
     let mut told = 0;
-    for _ in 0..100 {
+    // The reader says which pool it has no places for, once.
+    let refused = loop {
         let id = publisher.add_pool(LATENT, 1).unwrap();
-        let until = clock::within(Duration::from_millis(if told < 20 { 20_000 } else { 200 }));
-        let came = loop {
-            both.reader.poll();
-            match both.reader.next_event() {
-                Some(event) => break matches!(event, ReaderEvent::PoolCame { .. }),
-                None if clock::now() >= until => break false,
-                None => both.reader.wait(clock::within(Duration::from_millis(10))),
+        match both.event() {
+            ReaderEvent::PoolCame { pool, .. } => assert_eq!(pool.id(), id),
+            ReaderEvent::PoolRefused { peer: of, pool, why } => {
+                assert!(matches!(why, OfferError::Full { needed: 3, .. }), "{why}");
+                assert_eq!((of, pool), (peer.id(), id));
+                break id;
             }
-        };
-        publisher.withdraw(id, Instant::now() + Duration::from_secs(10)).unwrap();
-        if !came {
-            break;
+            event => panic!("{event:?}"),
         }
+        publisher.withdraw(id, Instant::now() + Duration::from_secs(10)).unwrap();
         told += 1;
         assert!(matches!(both.event(), ReaderEvent::PoolGone { .. }));
-    }
+    };
     assert!((20..100).contains(&told), "{told} pools");
+    // A pool of one region has a place, and the other one is still known to have none.
+    let small = publisher.add_pool(INDEX, 1).unwrap();
+    let ReaderEvent::PoolCame { pool, .. } = both.event() else { panic!("another event") };
+    assert_eq!(pool.id(), small);
+    publisher.withdraw(refused, Instant::now() + Duration::from_secs(10)).unwrap();
+    publisher.withdraw(small, Instant::now() + Duration::from_secs(10)).unwrap();
+    assert!(matches!(both.event(), ReaderEvent::PoolGone { pool, .. } if pool == small));
     let other = PublisherConfig::new("other".parse().unwrap()).pool(INDEX, 8);
     let other =
         Publisher::start_pools(other, &"127.0.0.1:0".parse().unwrap(), key(), shm::publish(1)).unwrap();
@@ -266,6 +272,40 @@ fn pools_that_come_and_go_take_no_places_of_another_producer() {
     both.connect(&publisher);
     publisher.add_pool(LATENT, 1).unwrap();
     assert!(matches!(both.event(), ReaderEvent::PoolCame { .. }));
+}
+
+/// A program that takes its events late still learns of every pool that there is, however many have
+/// come and gone, and of no others.
+#[test]
+fn pools_that_have_gone_displace_no_event_of_those_that_stay() {
+    let publisher = publisher(&[INDEX]);
+    let mut both = Both::start();
+    let peer = both.connect(&publisher);
+    let poll = |both: &mut Both, times| {
+        for _ in 0..times {
+            both.reader.poll();
+            both.reader.wait(clock::within(Duration::from_millis(1)));
+        }
+    };
+    let stays = publisher.add_pool(INDEX, 1).unwrap();
+    poll(&mut both, 20);
+    for _ in 0..200 {
+        let id = publisher.add_pool(INDEX, 1).unwrap();
+        poll(&mut both, 2);
+        publisher.withdraw(id, Instant::now() + Duration::from_secs(10)).unwrap();
+        poll(&mut both, 2);
+    }
+    let last = publisher.add_pool(LATENT, 1).unwrap();
+    let mut told = Vec::new();
+    while told.last() != Some(&last) {
+        match both.event() {
+            ReaderEvent::PoolCame { peer: of, pool } if of == peer.id() => told.push(pool.id()),
+            ReaderEvent::PoolRefused { pool, .. } => told.push(pool),
+            ReaderEvent::PoolGone { pool, .. } => told.retain(|told| *told != pool),
+            event => panic!("{event:?}"),
+        }
+    }
+    assert_eq!(told, [stays, last]);
 }
 
 /// The table of a pool that is gone is not read: its memory is not exported any more, and a READ of

@@ -11,10 +11,10 @@ use kvrail::core::id::RailIndex;
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::tcp::{TcpConnection, TcpProvider};
-use kvrail::session::{LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, RailDescription, RailList};
+use kvrail::session::{LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, PoolId, RailDescription, RailList};
 use kvrail::{
-    Config, ConnectError, Exporter, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport, Reader,
-    ReaderTransport, TransportError, clock, memory, tcp,
+    Config, ConnectError, Exporter, MakeLanes, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport,
+    Reader, ReaderEvent, ReaderTransport, TransportError, clock, memory, tcp,
 };
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
@@ -30,6 +30,8 @@ enum Slow {
     HangsWhile(&'static AtomicBool),
     /// On every rail, at once, to a producer's rail that is called [`UNREACHABLE`].
     Reaches,
+    /// On every rail, at once, while the first is set; to find another rail, while the second is.
+    Chooses(&'static [AtomicBool; 2]),
 }
 
 const HANGS: &str = "hangs";
@@ -39,6 +41,10 @@ impl Slow {
     fn delay(self, rail: RailIndex) -> Result<(), LaneEndError> {
         match self {
             Self::HangsWhile(_) | Self::Reaches => Ok(()),
+            Self::Chooses([refuses, _]) if refuses.load(Ordering::Relaxed) => {
+                Err(LaneEndError::new(rail, "no route yet"))
+            }
+            Self::Chooses(_) => Ok(()),
             _ if rail.0 != 1 => Ok(()),
             Self::RefusesAfter(time) => {
                 std::thread::sleep(time);
@@ -49,6 +55,13 @@ impl Slow {
                 Ok(())
             }
         }
+    }
+}
+
+fn hang(hangs: &AtomicBool) {
+    let begun = Instant::now();
+    while hangs.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -66,6 +79,9 @@ impl LaneDialer for SlowDialer {
     }
 
     fn instead(&self, _: RailIndex, tried: &[RailIndex], producer: &[RailDescription]) -> Option<RailIndex> {
+        if let Slow::Chooses([_, hangs]) = self.1 {
+            hang(hangs);
+        }
         let mut rails = (0..producer.len() as u8).map(RailIndex);
         matches!(self.1, Slow::Reaches).then(|| rails.find(|rail| !tried.contains(rail)))?
     }
@@ -78,10 +94,7 @@ impl LaneDialer for SlowDialer {
         if let Slow::HangsWhile(hangs) = self.1
             && remote.name.as_str() == HANGS
         {
-            let begun = Instant::now();
-            while hangs.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(60) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            hang(hangs);
             return Err(LaneEndError::new(rail, "hung"));
         }
         if remote.name.as_str() == UNREACHABLE {
@@ -308,6 +321,39 @@ fn a_rail_that_no_lane_can_be_made_of_is_connected_to_another_rail_of_the_produc
     assert_eq!(f.counts.made(0), 0);
 }
 
+/// Where no lane can be made the search for another rail may not end either. The lanes are made
+/// anew none the less when a page is asked for.
+#[test]
+fn lanes_on_demand_are_made_anew_after_a_search_for_another_rail_that_hangs() {
+    static REFUSES_AND_HANGS: [AtomicBool; 2] = [AtomicBool::new(true), AtomicBool::new(true)];
+    let key = PeerKey::from_bytes([3; 32]);
+    let (counts, listen) = (Counts::default(), "127.0.0.1:0".parse().unwrap());
+    let over = Counted(counts.clone(), FAST);
+    let publisher = Publisher::start("producer".parse().unwrap(), LAYOUT, 4, &listen, &key, over).unwrap();
+    let rails = SlowRails(tcp::rails(1).unwrap(), Slow::Chooses(&REFUSES_AND_HANGS));
+    let config = Config { lanes: MakeLanes::OnDemand, ..Config::default() };
+    let mut reader = Reader::start(LAYOUT, rails, config).unwrap();
+    let peer = reader.connect(&publisher.local_addr().into(), &key).unwrap();
+    let location = publisher.write(0, KeyTag(1), |page| page.fill(1)).unwrap();
+    let slot =
+        reader.register(memory::leaked(LAYOUT.page_bytes() as usize).unwrap()).unwrap().next().unwrap();
+    let mut batch = reader.batch().unwrap();
+    batch.read(peer.page(location).unwrap(), slot).unwrap();
+    reader.submit(batch, clock::within(Duration::from_millis(500))).unwrap();
+    let mut done = loop {
+        reader.poll();
+        match reader.next_done() {
+            Some(done) => break done,
+            None => reader.wait(clock::within(Duration::from_millis(100))),
+        }
+    };
+    assert!(done.pages().all(|page| page.result().is_err()));
+    REFUSES_AND_HANGS[0].store(false, Ordering::Relaxed);
+    let mut f = Fixture { publisher, counts, reader, took: Duration::ZERO, peer };
+    f.read_pages();
+    REFUSES_AND_HANGS[1].store(false, Ordering::Relaxed);
+}
+
 #[test]
 fn a_peer_whose_lanes_hang_does_not_stop_those_of_another_peer() {
     static HANGING: AtomicBool = AtomicBool::new(true);
@@ -349,4 +395,51 @@ fn a_peer_whose_lanes_hang_does_not_stop_those_of_another_peer() {
     assert_eq!(done.pages().next().unwrap().result(), Ok(()));
     drop(done);
     assert!(HANGING.swap(false, Ordering::Relaxed), "the threads hung all the time");
+}
+
+/// The reader is told of the session with the offer as it is when the first lanes are settled. A
+/// pool that comes before that, and another one behind it, while the reader is not polled: both are
+/// known when it is.
+#[test]
+fn a_pool_that_comes_while_a_reader_is_about_to_be_told_of_the_session_is_not_missed() {
+    static HANGING: AtomicBool = AtomicBool::new(true);
+    let key = PeerKey::from_bytes([3; 32]);
+    let (counts, listen) = (Counts::default(), "127.0.0.1:0".parse().unwrap());
+    let over = Named(["good", HANGS], counts.clone());
+    let publisher = Publisher::start("producer".parse().unwrap(), LAYOUT, 1, &listen, &key, over).unwrap();
+    let rails = SlowRails(tcp::rails(2).unwrap(), Slow::HangsWhile(&HANGING));
+    let mut reader = Reader::start(LAYOUT, rails, Config::default()).unwrap();
+    reader.begin_connect(&publisher.local_addr().into(), &key, &[LAYOUT]).unwrap();
+    let begun = Instant::now();
+    let wait = |what: &str, holds: &mut dyn FnMut() -> bool| {
+        while !holds() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    // The second rail hangs, so the session stands and the reader is not told of it yet.
+    wait("a lane is made", &mut || counts.made(0) == 1);
+    let mut pools = vec![PoolId(0), publisher.add_pool(LAYOUT, 1).unwrap()];
+    wait("there are news of the pool", &mut || reader.arm().is_none());
+    HANGING.store(false, Ordering::Relaxed);
+    // Nothing tells when the reader could be told of the session, but the time decides only whether
+    // the next pool is the one that could be missed.
+    std::thread::sleep(Duration::from_millis(300));
+    pools.push(publisher.add_pool(LAYOUT, 1).unwrap());
+    std::thread::sleep(Duration::from_millis(100));
+
+    let mut known = Vec::new();
+    while known.len() < pools.len() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "of {pools:?} {known:?} are known");
+        reader.poll();
+        match reader.next_event() {
+            Some(ReaderEvent::Connected { peer, .. }) => {
+                known.extend(peer.pools().iter().map(|pool| pool.id()));
+            }
+            Some(ReaderEvent::PoolCame { pool, .. }) => known.push(pool.id()),
+            Some(event) => panic!("{event:?}"),
+            None => reader.wait(clock::within(Duration::from_millis(20))),
+        }
+    }
+    assert_eq!(known, pools);
 }

@@ -299,8 +299,9 @@
 // Lanes are made when a page of the peer is first read, and given back when they are idle.
 #define KVRAIL_LANES_ON_DEMAND 2
 
-// The page is read without validation: nothing proves that its bytes are one page, or which. For
-// memory that does not change, and for measuring. Of the location only pool and slot count.
+// The page is read without validation: nothing proves that its bytes are one page, or which, or
+// that none is missing (docs/failure.md). For memory that does not change, and for measuring. Of
+// the location only pool and slot count.
 #define KVRAIL_READ_UNVALIDATED 1
 
 // Served first: a request waits for these pages.
@@ -330,6 +331,10 @@
 
 // The session with the peer has ended, with `status`. Its number names no peer any more.
 #define KVRAIL_EVENT_LOST 5
+
+// The peer offers another pool, `pool`, which cannot be read, for the reason `status`: there are
+// no places for its regions, for instance. They are free when the peer is connected to anew.
+#define KVRAIL_EVENT_POOL_REFUSED 6
 
 // The reader has what it wanted.
 #define KVRAIL_HANDOVER_DONE 1
@@ -781,9 +786,10 @@ typedef struct kvrail_event {
     uint32_t peer;
     // The number that kvrail_reader_begin_connect() gave, of an outcome.
     uint64_t connecting;
-    // The pool, of KVRAIL_EVENT_POOL_CAME and KVRAIL_EVENT_POOL_GONE.
+    // The pool, of KVRAIL_EVENT_POOL_CAME, _POOL_GONE and _POOL_REFUSED.
     uint32_t pool;
-    // Why, of KVRAIL_EVENT_NOT_CONNECTED and KVRAIL_EVENT_LOST; kvrail_last_error() has the text.
+    // Why, of KVRAIL_EVENT_NOT_CONNECTED, _LOST and _POOL_REFUSED; kvrail_last_error() has the
+    // text.
     int32_t status;
 } kvrail_event;
 

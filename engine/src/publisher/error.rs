@@ -217,8 +217,8 @@ pub enum WithdrawError {
         /// One that has a guard.
         slot: u32,
     },
-    /// Another thread is withdrawing the pool.
-    #[error("another thread is withdrawing {pool}: wait for that one")]
+    /// Another thread is withdrawing the pool, or is still adding it.
+    #[error("another thread is withdrawing {pool}, or is still adding it: wait for that one")]
     Underway {
         /// The pool.
         pool: PoolId,

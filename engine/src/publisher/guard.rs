@@ -45,7 +45,12 @@ impl<'a> SlotGuard<'a> {
     /// that publishes: they are joined, or synchronise with it through a channel or a lock. A
     /// thread that made non-temporal stores ends them with an `sfence` before that; the publishing
     /// thread's own need none.
+    ///
+    /// # Panics
+    ///
+    /// In a child of a fork: the bytes are the parent's, which may have published them.
     pub fn bytes(&mut self) -> &mut [u8] {
+        must_be_here(&self.claim);
         self.claim.bytes()
     }
 

@@ -26,7 +26,9 @@ pub(super) struct OpenPools {
     /// Locked for as long as it takes to look a pool up, or to put one in.
     // Dropped before the exporter, which is among the changes.
     pools: RwLock<Pools>,
-    /// Locked while a pool is made.
+    /// The pools that are being offered or withdrawn. Locked for as long as it takes to look.
+    busy: Mutex<BTreeSet<PoolId>>,
+    /// Locked while a pool is made, which takes minutes where it is large.
     changes: Mutex<Changes>,
 }
 
@@ -35,8 +37,6 @@ struct Changes {
     next: u32,
     /// The foreign memory that is readable.
     foreign: ForeignExports,
-    /// The pools that are being withdrawn.
-    leaving: BTreeSet<PoolId>,
     /// Always there, until the publisher is dropped.
     exporter: Option<Box<dyn Exporter>>,
 }
@@ -49,10 +49,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl OpenPools {
     /// No pool yet.
     pub(super) fn new(exporter: Box<dyn Exporter>, registering: Registering) -> Self {
-        let (foreign, leaving) = (ForeignExports::default(), BTreeSet::new());
-        let changes = Changes { next: 0, foreign, leaving, exporter: Some(exporter) };
-        let (maker, pools) = (Maker::current(), RwLock::default());
-        Self { maker, registering, pools, changes: Mutex::new(changes) }
+        let changes = Changes { next: 0, foreign: ForeignExports::default(), exporter: Some(exporter) };
+        let (maker, pools, busy) = (Maker::current(), RwLock::default(), Mutex::default());
+        Self { maker, registering, pools, busy, changes: Mutex::new(changes) }
     }
 
     /// The pool of this number.
@@ -98,12 +97,16 @@ impl OpenPools {
                 OfferedPool::foreign(publishing, layout, placed)?
             }
         };
+        // A thread that finds the pool from now on cannot withdraw it before it is offered.
+        lock(&self.busy).insert(id);
         // First, since a reader may ask for a page of the pool as soon as it is offered.
         self.change(|pools| pools.insert(id, Arc::clone(&pool)));
-        if let Err(error) = offer(offered) {
+        let result = offer(offered);
+        if result.is_err() {
             self.change(|pools| pools.remove(&id));
-            return Err(error);
         }
+        lock(&self.busy).remove(&id);
+        result?;
         changes.next = id.0.wrapping_add(1);
         Ok(pool)
     }
@@ -118,9 +121,9 @@ impl OpenPools {
     ) -> Result<(), WithdrawError> {
         self.maker.check()?;
         let pool = {
-            let mut changes = lock(&self.changes);
+            let mut busy = lock(&self.busy);
             let pool = self.get(id).ok_or(WithdrawError::NoPool { pool: id })?;
-            if !changes.leaving.insert(id) {
+            if !busy.insert(id) {
                 return Err(WithdrawError::Underway { pool: id });
             }
             pool
@@ -132,7 +135,7 @@ impl OpenPools {
             tell();
             pool.release();
         }
-        lock(&self.changes).leaving.remove(&id);
+        lock(&self.busy).remove(&id);
         let slots = pool.slots.count();
         closed.map_err(|held| WithdrawError::Guarded { pool: id, held: held.count, slots, slot: held.slot })
     }

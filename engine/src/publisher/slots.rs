@@ -292,7 +292,8 @@ impl Drop for WriteClaim<'_> {
 }
 
 /// The bytes in a slot of this process's own publisher, published or not. They do not change while
-/// the value exists: to overwrite the slot is refused meanwhile.
+/// the value exists: to overwrite the slot is refused meanwhile. In a child of a fork the value is
+/// a copy that keeps nothing: the bytes are the parent's, which may overwrite them.
 pub struct LocalPage<'a> {
     pool: Arc<PoolSlots>,
     slot: u32,

@@ -121,6 +121,9 @@ impl<T: ReaderTransport> Reader<T> {
                         self.forget_session(number);
                     }
                     self.connect_ended(Connecting(number), arrived);
+                    // The offer is the one of when these news were made, and the news of a change
+                    // before that may have been passed over: none tells of a change since then.
+                    self.offer_changed(number, now);
                 }
                 SessionNews::Failed(failure) => {
                     let error = not_connected(&session.address, failure);

@@ -91,8 +91,8 @@ impl<T: ReaderTransport> Reader<T> {
             self.demand.session_ended(number);
             ConnectError::Thread(error)
         })?;
-        let session =
-            PeerSession { handle, address, layouts, peer: None, pools: Vec::new(), lanes: HashMap::new() };
+        let (peer, pools, refused, lanes) = (None, Vec::new(), Vec::new(), HashMap::new());
+        let session = PeerSession { handle, address, layouts, peer, pools, refused, lanes };
         self.connected.insert(number, session);
         Ok(())
     }
@@ -156,8 +156,7 @@ impl<T: ReaderTransport> Reader<T> {
             self.outcomes.arrived = Some(outcome);
             return;
         }
-        self.outcomes.untaken += 1;
-        self.outcomes.events.push_back(match outcome {
+        self.outcomes.put(match outcome {
             Ok(peer) => ReaderEvent::Connected { connecting, peer },
             Err(error) => ReaderEvent::NotConnected { connecting, error },
         });

@@ -54,8 +54,10 @@ impl<T: ReaderTransport> Reader<T> {
     /// it readable. It may be readable for nothing.
     ///
     /// Results that were not taken count as something to do: take those of
-    /// [`next_done`](Self::next_done) and [`next_overdue`](Self::next_overdue), or this call gives
-    /// `None` for ever. A batch that is [submitted](Self::submit) between this call and the sleep
+    /// [`next_done`](Self::next_done), [`next_arrival`](Self::next_arrival) and
+    /// [`next_overdue`](Self::next_overdue), or this call gives `None` for ever. Events that were
+    /// not taken by [`next_event`](Self::next_event), which another call than `poll` may have
+    /// found, count once. A batch that is [submitted](Self::submit) between this call and the sleep
     /// makes the descriptor readable. After any other call, arm again before the sleep.
     ///
     /// It does not sleep. Only this call and the first `poll` after it make system calls for the
@@ -82,6 +84,7 @@ impl<T: ReaderTransport> Reader<T> {
         self.submitters.as_mut().is_some_and(super::Submitters::has_work)
             || self.sessions.has_news()
             || !self.stash.is_empty()
+            || self.outcomes.take_fresh()
             || self.take_overdue_notices()
     }
 

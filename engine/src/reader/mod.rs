@@ -58,7 +58,7 @@ use kvrail_core::peer::PeerStats;
 use kvrail_core::provider::Provider;
 use kvrail_core::rail::{RailState, RailStats};
 use kvrail_core::time::{Nanos, Time};
-use kvrail_session::{Address, LaneNumber, NodeName};
+use kvrail_session::{Address, LaneNumber, NodeName, PoolId};
 
 use self::budget::Demand;
 use self::config::{Config, StartError};
@@ -144,6 +144,8 @@ struct PeerSession<D: SessionDialer> {
     peer: Option<(PeerId, NodeName)>,
     /// The pools that can be read.
     pools: Vec<peer::KnownPool>,
+    /// Pools that are offered and cannot be read, of which the program was told.
+    refused: Vec<PoolId>,
     /// The session's numbers of the lanes in use.
     lanes: HashMap<LaneId, LaneNumber>,
 }

@@ -14,16 +14,20 @@ use crate::layout::PageLayout;
 use crate::transport::ReaderTransport;
 
 impl<T: ReaderTransport> Reader<T> {
-    /// Takes in that the producer of session `number` offers other pools than before: compares what
-    /// it offers now with what is known. Changes from before the session was told of are in the
-    /// offer that came with it.
+    /// Takes in that the producer of session `number` may offer other pools than before: compares
+    /// what it offers now with what is known. Nothing is known of a session that this side was not
+    /// told of yet; it is compared when this side is.
     pub(super) fn offer_changed(&mut self, number: u64, now: Time) {
-        let Some(session) = self.connected.get(&number) else { return };
+        let Some(session) = self.connected.get_mut(&number) else { return };
         let (Some((peer, producer)), Some(offered)) = (session.peer, session.handle.pools()) else { return };
         let layouts = Arc::clone(&session.layouts);
+        let (told, mut refused) = (std::mem::take(&mut session.refused), Vec::new());
         let known: Vec<_> = session.pools.iter().map(|known| known.pool.id()).collect();
         for pool in known.iter().filter(|known| offered.iter().all(|pool| pool.id() != **known)) {
             self.pool_gone(number, peer, *pool, now);
+        }
+        for pool in told.iter().filter(|told| offered.iter().all(|pool| pool.id() != **told)) {
+            self.outcomes.forget_pool(peer, *pool);
         }
         for pool in offered.iter().filter(|pool| !known.contains(&pool.id())) {
             match self.add_pool(peer, &layouts, pool, now) {
@@ -34,11 +38,18 @@ impl<T: ReaderTransport> Reader<T> {
                     self.outcomes.push(ReaderEvent::PoolCame { peer, pool });
                 }
                 Ok(None) => {}
-                Err(error) => {
+                Err(why) => {
                     let pool = pool.id();
-                    tracing::warn!(%producer, %pool, %error, "a pool that came cannot be read");
+                    if !told.contains(&pool) {
+                        tracing::warn!(%producer, %pool, %why, "a pool that came cannot be read");
+                        self.outcomes.push(ReaderEvent::PoolRefused { peer, pool, why });
+                    }
+                    refused.push(pool);
                 }
             }
+        }
+        if let Some(session) = self.connected.get_mut(&number) {
+            session.refused = refused;
         }
     }
 
@@ -49,7 +60,9 @@ impl<T: ReaderTransport> Reader<T> {
         for region in known.pool.regions().iter().chain(&known.tables) {
             self.engine.remove_pool(region, now);
         }
-        self.outcomes.push(ReaderEvent::PoolGone { peer, pool });
+        if !self.outcomes.forget_pool(peer, pool) {
+            self.outcomes.push(ReaderEvent::PoolGone { peer, pool });
+        }
     }
 
     /// The handle of a pool; `None` if its layout was not asked for.

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use kvrail_core::id::PeerId;
 use kvrail_core::time::Time;
-use kvrail_session::Address;
+use kvrail_session::{Address, PoolId};
 
 use super::peer::{ConnectError, Connecting, Peer, ReaderEvent};
 use super::sessions::ConnectRequest;
@@ -30,6 +31,9 @@ pub(super) struct Outcomes {
     pub(super) events: VecDeque<ReaderEvent>,
     /// How many of `events` are outcomes of connects.
     pub(super) untaken: usize,
+    /// `events` has some, of which no sleep has been refused for since the last one came or was
+    /// taken.
+    fresh: bool,
 }
 
 /// A connect that is under way.
@@ -57,22 +61,50 @@ impl Outcomes {
             arrived: None,
             events: VecDeque::new(),
             untaken: 0,
+            fresh: false,
         }
     }
 
-    /// Reports a lost peer, or a pool that came or is gone.
+    /// Reports a lost peer, or a pool that came, cannot be read or is gone.
     pub(super) fn push(&mut self, event: ReaderEvent) {
         if self.events.len() - self.untaken >= MAX_LOST.max(self.limit) {
             let oldest = self.events.iter().position(|event| outcome_of(event).is_none());
             oldest.map(|at| self.events.remove(at));
         }
+        self.put(event);
+    }
+
+    /// A pool is not offered any more: removes the event of its coming, or of its refusal, and
+    /// returns whether that was not taken. So pools that come and go while a program takes no
+    /// events leave none, and displace none of others.
+    pub(super) fn forget_pool(&mut self, peer: PeerId, pool: PoolId) -> bool {
+        let came = |event: &ReaderEvent| match event {
+            ReaderEvent::PoolCame { peer: of, pool: came } => (*of, came.id()) == (peer, pool),
+            ReaderEvent::PoolRefused { peer: of, pool: refused, .. } => (*of, *refused) == (peer, pool),
+            _ => false,
+        };
+        let at = self.events.iter().position(came);
+        at.is_some_and(|at| self.events.remove(at).is_some())
+    }
+
+    /// Puts an event behind the others, however many there are.
+    pub(super) fn put(&mut self, event: ReaderEvent) {
+        self.untaken += usize::from(outcome_of(&event).is_some());
         self.events.push_back(event);
+        self.fresh = true;
     }
 
     pub(super) fn next_event(&mut self) -> Option<ReaderEvent> {
         let event = self.events.pop_front()?;
         self.untaken -= usize::from(outcome_of(&event).is_some());
+        self.fresh = !self.events.is_empty();
         Some(event)
+    }
+
+    /// Whether a sleep is to be refused for events that were not taken: once for those of a program
+    /// that takes none.
+    pub(super) fn take_fresh(&mut self) -> bool {
+        std::mem::take(&mut self.fresh) && !self.events.is_empty()
     }
 
     /// Removes the outcome of a connect from the events.
@@ -109,6 +141,9 @@ const fn outcome_of(event: &ReaderEvent) -> Option<Connecting> {
         ReaderEvent::Connected { connecting, .. } | ReaderEvent::NotConnected { connecting, .. } => {
             Some(connecting)
         }
-        ReaderEvent::Lost { .. } | ReaderEvent::PoolCame { .. } | ReaderEvent::PoolGone { .. } => None,
+        ReaderEvent::Lost { .. }
+        | ReaderEvent::PoolCame { .. }
+        | ReaderEvent::PoolRefused { .. }
+        | ReaderEvent::PoolGone { .. } => None,
     }
 }

@@ -89,7 +89,8 @@ impl PeerPool {
     }
 
     /// The bytes of `slot`, which are read without validation: nothing proves that they are one
-    /// page, or which. For memory that does not change, and for measuring.
+    /// page, or which, or that none is missing ([`RemoteRegion::unvalidated`]). For memory that
+    /// does not change, and for measuring.
     ///
     /// # Errors
     ///
@@ -295,12 +296,24 @@ pub enum ReaderEvent {
         error: ConnectError,
     },
     /// A producer offers a pool of one of the layouts that were asked for, which it did not offer
-    /// when the session was made.
+    /// when the session was made. A pool that has gone before this was taken is not told of.
     PoolCame {
         /// Which peer.
         peer: PeerId,
         /// The pool, from which pages are named. The [`Peer`] does not list it.
         pool: PeerPool,
+    },
+    /// A producer offers a pool of one of the layouts that were asked for, and the reader cannot
+    /// read it: it has no places for the regions, for instance, where many pools have come and
+    /// gone. It is tried again when the producer's pools change; another session begins with the
+    /// places of this one free.
+    PoolRefused {
+        /// Which peer.
+        peer: PeerId,
+        /// The pool's number.
+        pool: PoolId,
+        /// Why it cannot be read.
+        why: OfferError,
     },
     /// A producer has taken a pool back. Its pages in flight have failed with
     /// [`PageError::PoolGone`](kvrail_core::error::PageError::PoolGone), and so do all that are

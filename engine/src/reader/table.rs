@@ -188,6 +188,8 @@ impl<T: ReaderTransport> Reader<T> {
         };
         let Some(mut done) = self.await_batch(ticket, deadline) else {
             self.abandoned.push(ticket);
+            // The caller knows no such batch.
+            self.overdue.retain(|&overdue| overdue != ticket);
             return Err(TableError::Deadline);
         };
         let page = done.pages().next().ok_or(TableError::Deadline)?;

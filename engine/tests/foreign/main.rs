@@ -7,6 +7,7 @@ mod order;
 mod pieces;
 mod regions;
 mod rig;
+mod storm;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};

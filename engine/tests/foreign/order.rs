@@ -1,8 +1,9 @@
 //! What is released, in which order, and what the table said then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use kvrail::session::PoolId;
 use kvrail::{
@@ -150,4 +151,80 @@ fn every_piece_of_the_pages_is_released_before_the_table() {
     publisher.withdraw(PoolId(0), Instant::now()).unwrap();
     let [pages, table] = ORDERLY;
     assert_eq!(log.take(), [pages, pages, pages, table]);
+}
+
+/// How far an export is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// Every export is made at once.
+    Open,
+    /// The next one waits.
+    Shut,
+    /// One waits until the gate is open.
+    Waits,
+}
+
+/// Shared memory, one of whose exports takes as long as the test wants.
+#[derive(Clone)]
+struct Gated(Arc<(Mutex<Gate>, Condvar)>);
+
+impl Gated {
+    fn set(&self, gate: Gate) {
+        *self.0.0.lock().unwrap() = gate;
+        self.0.1.notify_all();
+    }
+
+    fn wait_for(&self, gate: Gate) {
+        let (now, limit) = (self.0.0.lock().unwrap(), Duration::from_secs(60));
+        let (now, _) = self.0.1.wait_timeout_while(now, limit, |now| *now != gate).unwrap();
+        assert_eq!(*now, gate);
+    }
+}
+
+// SAFETY: memory goes to the exporter of shared memory, which makes the promise.
+unsafe impl PublisherTransport for Gated {
+    type Acceptor = OpenRails;
+
+    fn start(self) -> Result<(OpenRails, Box<dyn Exporter>), TransportError> {
+        let (acceptor, exporter) = shm::publish(1).start()?;
+        Ok((acceptor, Box::new(GatedExporter(exporter, self))))
+    }
+}
+
+struct GatedExporter(Box<dyn Exporter>, Gated);
+
+impl Exporter for GatedExporter {
+    fn export(&self, memory: ExportedMemory) -> Result<Export, TransportError> {
+        if *self.1.0.0.lock().unwrap() == Gate::Shut {
+            self.1.set(Gate::Waits);
+            self.1.wait_for(Gate::Open);
+        }
+        self.0.export(memory)
+    }
+}
+
+/// A terabyte takes minutes to register. Meanwhile another pool can be withdrawn, by its deadline.
+#[test]
+fn a_pool_is_withdrawn_while_another_one_is_being_registered() {
+    let gate = Gated(Arc::new((Mutex::new(Gate::Open), Condvar::new())));
+    let config = PublisherConfig::new("producer".parse().unwrap()).pool(LATENT, 2).pool(INDEX, 2);
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let publisher = Publisher::start_pools(config, &listen, key(), gate.clone()).unwrap();
+    gate.set(Gate::Shut);
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| publisher.add_pool(LATENT, 2));
+        gate.wait_for(Gate::Waits);
+        let (sender, withdrawn) = channel();
+        scope.spawn({
+            let publisher = &publisher;
+            move || sender.send(publisher.withdraw(PoolId(0), Instant::now()))
+        });
+        let result = withdrawn.recv_timeout(Duration::from_secs(30));
+        assert_eq!(*gate.0.0.lock().unwrap(), Gate::Waits, "the other one is being registered");
+        gate.set(Gate::Open);
+        assert_eq!(result.ok(), Some(Ok(())), "it was not withdrawn meanwhile");
+        assert_eq!(adding.join().unwrap().unwrap(), PoolId(2));
+    });
+    let left: Vec<_> = publisher.pools().map(|pool| pool.id()).collect();
+    assert_eq!(left, [PoolId(1), PoolId(2)]);
 }

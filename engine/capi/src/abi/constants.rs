@@ -196,8 +196,9 @@ pub const KVRAIL_LANES_AT_CONNECT: u32 = 1;
 /// Lanes are made when a page of the peer is first read, and given back when they are idle.
 pub const KVRAIL_LANES_ON_DEMAND: u32 = 2;
 
-/// The page is read without validation: nothing proves that its bytes are one page, or which. For
-/// memory that does not change, and for measuring. Of the location only pool and slot count.
+/// The page is read without validation: nothing proves that its bytes are one page, or which, or
+/// that none is missing (docs/failure.md). For memory that does not change, and for measuring. Of
+/// the location only pool and slot count.
 pub const KVRAIL_READ_UNVALIDATED: u32 = 1;
 
 /// Served first: a request waits for these pages.
@@ -221,6 +222,9 @@ pub const KVRAIL_EVENT_POOL_CAME: u32 = 3;
 pub const KVRAIL_EVENT_POOL_GONE: u32 = 4;
 /// The session with the peer has ended, with `status`. Its number names no peer any more.
 pub const KVRAIL_EVENT_LOST: u32 = 5;
+/// The peer offers another pool, `pool`, which cannot be read, for the reason `status`: there are
+/// no places for its regions, for instance. They are free when the peer is connected to anew.
+pub const KVRAIL_EVENT_POOL_REFUSED: u32 = 6;
 
 /// The reader has what it wanted.
 pub const KVRAIL_HANDOVER_DONE: u32 = 1;

@@ -143,9 +143,10 @@ pub struct kvrail_event {
     pub peer: u32,
     /// The number that kvrail_reader_begin_connect() gave, of an outcome.
     pub connecting: u64,
-    /// The pool, of KVRAIL_EVENT_POOL_CAME and KVRAIL_EVENT_POOL_GONE.
+    /// The pool, of KVRAIL_EVENT_POOL_CAME, _POOL_GONE and _POOL_REFUSED.
     pub pool: u32,
-    /// Why, of KVRAIL_EVENT_NOT_CONNECTED and KVRAIL_EVENT_LOST; kvrail_last_error() has the text.
+    /// Why, of KVRAIL_EVENT_NOT_CONNECTED, _LOST and _POOL_REFUSED; kvrail_last_error() has the
+    /// text.
     pub status: i32,
 }
 

@@ -11,7 +11,7 @@ use engine::{
 use super::tables::Tables;
 use crate::abi::constants::{
     KVRAIL_EVENT_CONNECTED, KVRAIL_EVENT_LOST, KVRAIL_EVENT_NOT_CONNECTED, KVRAIL_EVENT_POOL_CAME,
-    KVRAIL_EVENT_POOL_GONE,
+    KVRAIL_EVENT_POOL_GONE, KVRAIL_EVENT_POOL_REFUSED,
 };
 use crate::abi::publisher_types::kvrail_location;
 use crate::abi::reader_types::{kvrail_event, kvrail_peer_pool, kvrail_peer_stats, kvrail_rail_stats};
@@ -114,6 +114,12 @@ fn translate(event: ReaderEvent, tables: &mut Tables) -> Option<kvrail_event> {
             let (peer, pools) = tables.peers.known(peer)?;
             pools.retain(|known| known.id() != pool);
             Some(kvrail_event { kind: KVRAIL_EVENT_POOL_GONE, peer, pool: pool.0, ..none })
+        }
+        ReaderEvent::PoolRefused { peer, pool, why } => {
+            let (peer, _) = tables.peers.known(peer)?;
+            status::note(&why);
+            let status = i32::try_from(why.code()).unwrap_or(i32::MAX);
+            Some(kvrail_event { kind: KVRAIL_EVENT_POOL_REFUSED, peer, pool: pool.0, status, ..none })
         }
         ReaderEvent::Lost { peer, why, .. } => {
             tables.takings.forget(peer);

@@ -3,6 +3,7 @@
 use kvrail_core::batch::{Class, DonePage, Ticket};
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::LaneSpec;
+use kvrail_core::error::SubmitError;
 use kvrail_core::id::{PeerId, RailIndex};
 use kvrail_core::memory::{Slot, SlotRange};
 use kvrail_core::plan::PlanRef;
@@ -81,8 +82,10 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
     let mut several: Vec<Slot> = slots_of_regions(&mut engine, &dest).collect();
     let mut one: Vec<Slot> = other.register(&mut engine, PAGE).collect();
     let (all_several, all_one) = (several.len(), one.len());
-    let peer = engine.add_peer().unwrap();
-    let region = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap();
+    let mut peer = engine.add_peer().unwrap();
+    // Handles of pools that are gone stay with the caller.
+    let mut region = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap();
+    let (mut stale, mut up) = (vec![region], true);
     let mut lanes = Vec::new();
     let divided = rng.chance(50);
     for rail in [0, 0, 1, 1] {
@@ -112,6 +115,35 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
     let mut bad_groups: Vec<usize> = Vec::new();
     while sim.now() < end || engine.in_flight() > 0 {
         if sim.now() < end {
+            // The owner takes the pool back and offers another one at its place, or the peer is
+            // connected anew.
+            if up && rng.chance(1) {
+                engine.remove_pool(&region, sim.now());
+                stale.push(region);
+                match engine.add_pool(peer, &by_region(), &Pool::offers()) {
+                    Ok(again) if rng.chance(50) => region = again,
+                    _ => {
+                        engine.remove_peer(peer, sim.now()).unwrap();
+                        up = false;
+                    }
+                }
+            }
+            if !up && let Ok(new) = engine.add_peer() {
+                // The places of peers that are leaving are not free yet.
+                match engine.add_pool(new, &by_region(), &Pool::offers()) {
+                    Err(_) => engine.remove_peer(new, sim.now()).unwrap(),
+                    Ok(again) => {
+                        (peer, region, up) = (new, again, true);
+                        for rail in [0, 1] {
+                            let _ = lane(&mut engine, &sim, peer, pool.peer, rail, Class::Urgent, depth);
+                        }
+                    }
+                }
+            }
+            let region = match rng.chance(10) {
+                true => stale[rng.below(stale.len() as u64) as usize],
+                false => region,
+            };
             let slot = rng.below(SLOTS as u64) as usize;
             match rng.below(4) {
                 0 => pool.publish(&sim, slot),
@@ -251,9 +283,15 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
                     drop(batch);
                 } else {
                     let late = Nanos::from_micros(if rng.chance(20) { 100 } else { 100_000 });
-                    let ticket = engine.submit(batch, sim.now(), sim.now() + late).unwrap();
-                    for one in &mut asked[begin..] {
-                        one.ticket = Some(ticket);
+                    match engine.submit(batch, sim.now(), sim.now() + late) {
+                        Ok(ticket) => asked[begin..].iter_mut().for_each(|one| one.ticket = Some(ticket)),
+                        Err(mut rejected) => {
+                            assert!(matches!(rejected.error, SubmitError::PeerGone { .. }), "{rejected}");
+                            asked.truncate(begin);
+                            for slot in rejected.batch.clear() {
+                                (if slot.len() == PAGE { &mut one } else { &mut several }).push(slot);
+                            }
+                        }
                     }
                 }
                 for plan in plans {

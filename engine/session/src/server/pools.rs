@@ -12,8 +12,31 @@ pub(super) struct OfferedPools(Mutex<State>);
 
 struct State {
     now: Arc<PoolList>,
-    /// The numbers of all pools since the server started, since no number may come twice.
-    used: BTreeSet<PoolId>,
+    used: UsedNumbers,
+}
+
+/// The numbers of all pools since the server started, since no number may come twice. Where they
+/// are counted up they take no memory, however many pools have come and gone.
+#[derive(Debug, Default)]
+struct UsedNumbers {
+    /// All numbers below this one have been used.
+    below: u64,
+    /// The others that have been used.
+    above: BTreeSet<u64>,
+}
+
+impl UsedNumbers {
+    fn contains(&self, id: PoolId) -> bool {
+        let id = u64::from(id.0);
+        id < self.below || self.above.contains(&id)
+    }
+
+    fn insert(&mut self, id: PoolId) {
+        self.above.insert(id.0.into());
+        while self.above.remove(&self.below) {
+            self.below += 1;
+        }
+    }
 }
 
 /// The pools as they were at one time. A list never changes; a change of the pools makes another.
@@ -42,7 +65,7 @@ impl OfferedPools {
     /// As [`add`](Self::add).
     pub(super) fn new(pools: Vec<Pool>) -> Result<Self, PoolError> {
         let now = Arc::new(PoolList { version: 1, pools: Vec::new() });
-        let offered = Self(Mutex::new(State { now, used: BTreeSet::new() }));
+        let offered = Self(Mutex::new(State { now, used: UsedNumbers::default() }));
         pools.into_iter().try_for_each(|pool| offered.add(pool))?;
         Ok(offered)
     }
@@ -60,7 +83,7 @@ impl OfferedPools {
     /// Its number was used before, or there would be too many pools or regions.
     pub(super) fn add(&self, pool: Pool) -> Result<(), PoolError> {
         let mut state = self.lock();
-        if state.used.contains(&pool.id()) {
+        if state.used.contains(pool.id()) {
             return Err(PoolError::DuplicateId { id: pool.id() });
         }
         let PoolList { version, pools } = &*state.now;
@@ -255,5 +278,27 @@ impl Announcer {
             self.regions = None;
         }
         Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_used_once_and_those_that_are_counted_up_take_no_memory() {
+        let mut used = UsedNumbers::default();
+        for id in (0..10_000).map(PoolId) {
+            assert!(!used.contains(id));
+            used.insert(id);
+            assert!(used.contains(id) && used.above.is_empty());
+        }
+        for id in [10_002, 10_001, u32::MAX].map(PoolId) {
+            used.insert(id);
+        }
+        let known = [9_999, 10_000, 10_001, 10_002, 10_003, u32::MAX].map(|id| used.contains(PoolId(id)));
+        assert_eq!(known, [true, false, true, true, false, true]);
+        used.insert(PoolId(10_000));
+        assert_eq!((used.below, used.above.len()), (10_003, 1));
     }
 }

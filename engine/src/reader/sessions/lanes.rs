@@ -170,8 +170,8 @@ impl<D: LaneDialer> Lanes<D> {
     /// Takes the producer's rail that a transport has found for `rail` instead of others.
     fn chosen(&mut self, rail: RailIndex, other: Option<RailIndex>, session: &Session) {
         let Some(path) = &mut self.rails[rail.get()].path else { return };
-        path.choosing = false;
-        let Some(other) = other else { return };
+        // An answer that is late is not taken: the lanes may be being made anew.
+        let (Some(_), Some(other)) = (path.choosing.take(), other) else { return };
         tracing::warn!(
             rail = rail.0,
             unreachable = path.remote.0,
@@ -394,12 +394,12 @@ impl<D: LaneDialer> Lanes<D> {
             return;
         }
         let Some(offer) = session.offer() else { return };
-        path.choosing = true;
+        path.choosing = Some(Instant::now() + LANE_PATIENCE);
         let (tried, producer) = (path.tried.clone(), Box::new(offer.rails.clone()));
         self.jobs.push_back(Job::Instead { rail, tried, producer });
     }
 
-    /// Gives up lanes that have not come in time.
+    /// Gives up lanes, and the search for other rails, that have not come to an end in time.
     pub(super) fn expire(&mut self, session: &Session, now: Instant) {
         for at in 0..self.rails.len() {
             let rail = &mut self.rails[at];
@@ -415,6 +415,9 @@ impl<D: LaneDialer> Lanes<D> {
                 making.late = true;
                 let wanted = making.wanted;
                 self.settle(rail_at(at), wanted, Err(SessionLaneError::Late), session);
+            }
+            if let Some(path) = &mut self.rails[at].path {
+                path.choosing.take_if(|until| now >= *until);
             }
         }
     }
@@ -447,7 +450,8 @@ impl<D: LaneDialer> Lanes<D> {
     pub(super) fn due(&self) -> Option<Instant> {
         let making = self.rails.iter().filter_map(|rail| rail.making.as_ref()?.ends_by());
         let wanted = self.rails.iter().filter_map(|rail| rail.wanted.front()).map(|&(_, until)| until);
-        making.chain(wanted).chain(self.settled_by()).min()
+        let choosing = self.rails.iter().filter_map(|rail| rail.path.as_ref()?.choosing);
+        making.chain(wanted).chain(choosing).chain(self.settled_by()).min()
     }
 
     /// The session has ended: only jobs that drop ends are left, and at most one last news.

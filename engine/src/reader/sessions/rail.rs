@@ -28,8 +28,8 @@ pub(super) struct Path {
     pub(super) left: usize,
     pub(super) made: usize,
     pub(super) failed_in_a_row: usize,
-    /// Another rail of the producer is being looked for.
-    pub(super) choosing: bool,
+    /// Another rail of the producer is being looked for, until this time at most.
+    pub(super) choosing: Option<Instant>,
 }
 
 /// A lane that is being made.
@@ -65,7 +65,7 @@ impl<D: LaneDialer> Rail<D> {
         let path = self.path.as_ref();
         match &self.making {
             Some(making) => making.wanted.is_none() && !making.late,
-            None => path.is_some_and(|path| path.left > 0 || path.choosing),
+            None => path.is_some_and(|path| path.left > 0 || path.choosing.is_some()),
         }
     }
 }
@@ -73,7 +73,7 @@ impl<D: LaneDialer> Rail<D> {
 impl Path {
     /// `left` lanes are to be made to the producer's rail `remote`.
     pub(super) fn new(remote: RailIndex, left: usize) -> Self {
-        Self { remote, tried: vec![remote], left, made: 0, failed_in_a_row: 0, choosing: false }
+        Self { remote, tried: vec![remote], left, made: 0, failed_in_a_row: 0, choosing: None }
     }
 }
 
