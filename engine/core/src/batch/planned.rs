@@ -165,7 +165,7 @@ impl Batch<'_> {
 
     /// The slot that the page before lands in, and the place in the batch of the page that owns
     /// this slot.
-    fn last_slot(&self) -> Result<(&Slot, u32), ReadError> {
+    pub(super) fn last_slot(&self) -> Result<(&Slot, u32), ReadError> {
         let pages = self.buffer.pages();
         let slot = |at: u32| pages[at as usize].slot.as_ref().ok_or(ReadError::NoSlot);
         let last = self.len.checked_sub(1).ok_or(ReadError::NoSlot)?;
@@ -247,7 +247,7 @@ impl Batch<'_> {
     }
 
     /// Puts a checked page into the next place.
-    fn put(&mut self, page: RemotePage, slot: Slot, shape: PageShape) {
+    pub(super) fn put(&mut self, page: RemotePage, slot: Slot, shape: PageShape) {
         let (planned, shared) = (slot.plan().is_some(), slot.shares().is_some());
         self.turn_to(shape);
         self.uniform = false;

@@ -94,7 +94,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return (entry, record.len, remote.table_keys[remote_rail]);
         }
         let Some(plan) = page.plan() else {
-            let (offset, len) = page.chunk(record.chunk, self.chunk_shift);
+            let (offset, len) = match page.row_reads(record.chunk, self.chunk_shift) {
+                Some(mut rows) => {
+                    let row = rows.next();
+                    (u64::from(row.source), row.len)
+                }
+                None => page.chunk(record.chunk, self.chunk_shift),
+            };
             return (page.remote + offset, len, remote.keys[remote_rail]);
         };
         let (from, offset, len) = self.plans.chunk(plan, record.chunk);

@@ -10,6 +10,7 @@ use self::segment::Segment;
 use crate::error::PageError;
 use crate::id::RegionRef;
 use crate::memory::slot::Slot;
+use crate::rows::RowReads;
 use crate::table::{Entry, EntryValue, Generation, KeyTag, NO_ENTRY, Ready};
 
 /// The state of a page.
@@ -72,6 +73,9 @@ pub(crate) struct Page {
     pub(crate) claim: Claim,
     pub(crate) queue: PageLink,
     pub(crate) validate: PageLink,
+    /// Of a page of which rows are read: which rows, as bits, the first at `remote`. Otherwise
+    /// anything.
+    pub(crate) rows: u64,
 }
 
 const _: () = assert!(core::mem::offset_of!(Page, claim) == 64 && size_of::<Page>() == 128);
@@ -129,15 +133,21 @@ impl Page {
         claim: Claim::Failed(PageError::PeerGone),
         queue: PageLink::OUT,
         validate: PageLink::OUT,
+        rows: 0,
     };
 
-    /// How many chunks the page has: parts of `1 << shift` bytes, or the work requests of its plan.
+    /// How many chunks the page has: parts of `1 << shift` bytes, the work requests of its plan, or
+    /// the READs of its rows.
     #[inline]
     pub(crate) fn chunks(&self, shift: u8) -> u32 {
-        match self.slot.as_ref().and_then(Slot::plan) {
-            None => chunks(self.len, shift),
-            Some((_, wrs)) => wrs,
-        }
+        self.slot.as_ref().and_then(Slot::wrs).unwrap_or_else(|| chunks(self.len, shift))
+    }
+
+    /// The READs of its rows, from number `first` on; `None` if it is read whole or by a plan.
+    #[inline]
+    pub(crate) fn row_reads(&self, first: u32, shift: u8) -> Option<RowReads> {
+        let has_rows = self.slot.as_ref().is_some_and(Slot::has_rows);
+        has_rows.then(|| RowReads::of(self.rows, self.len, shift).skip(first))
     }
 
     /// The number of the plan by which the page lands in its slot; `None` without a plan.
