@@ -231,6 +231,11 @@ impl RowReads {
         Self::new(mask, if rows == 0 { 1 } else { bytes / rows }, shift)
     }
 
+    /// Bytes from the first row to the last. They are within a page, whose length is a u32.
+    pub(crate) const fn span(&self) -> u32 {
+        (u64::BITS - self.mask.leading_zeros()) * self.row_bytes
+    }
+
     /// Without the first `n`.
     #[inline]
     pub(crate) const fn skip(mut self, n: u32) -> Self {

@@ -261,7 +261,7 @@ impl Batch<'_> {
         state.next = 0;
         state.left = shape.chunks;
         state.phase = if page.entry == NO_ENTRY { Phase::NoValidation } else { Phase::NeedsValidation };
-        state.claim = Claim::Expected(Expected::new(page.expected));
+        state.claim = Claim::Expected(Expected::new(page.expected), 0);
         (self.some_unvalidated, self.some_validated) = (
             self.some_unvalidated | (page.entry == NO_ENTRY),
             self.some_validated | (page.entry != NO_ENTRY),

@@ -5,6 +5,7 @@ use super::shape::PageShape;
 use crate::error::ReadError;
 use crate::layout::NO_LAYOUT;
 use crate::memory::slot::{Slot, SlotRegion};
+use crate::page::{Claim, Expected};
 use crate::remote::RemotePage;
 use crate::rows::Rows;
 
@@ -96,8 +97,8 @@ impl Batch<'_> {
     /// Puts a page whose rows were checked into the next place.
     #[inline]
     fn put_rows(&mut self, page: RemotePage, rows: Rows, slot: Slot, shape: PageShape) {
-        let at = self.len;
+        let (at, expected) = (self.len, Expected::new(page.expected));
         self.put(page, slot, shape);
-        self.buffer.page_mut(at).rows = rows.mask();
+        self.buffer.page_mut(at).claim = Claim::Expected(expected, rows.mask());
     }
 }

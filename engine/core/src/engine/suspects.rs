@@ -174,7 +174,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Fails those pages in flight from a peer that are set aside.
     pub(super) fn fail_set_aside_of_peer(&mut self, peer: u16, now: Time) {
-        self.cancel_some(peer, |remotes, page| forbid(remotes, page, now));
+        let shift = self.chunk_shift;
+        self.cancel_some(peer, |remotes, page| forbid(remotes, page, shift, now));
     }
 
     /// Fails those pages of a batch that are set aside.
@@ -188,7 +189,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let peer = page.peer();
             self.look_at_faults(peer, now);
         }
-        self.cancel(batch, |remotes, _, page| forbid(remotes, page, now));
+        let shift = self.chunk_shift;
+        self.cancel(batch, |remotes, _, page| forbid(remotes, page, shift, now));
     }
 
     /// Looks at the suspects of the next few peers.
@@ -376,11 +378,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 }
 
 /// The error of a page that is set aside; `None` if it may be read.
-fn forbid(remotes: &[RemotePlace], page: &Page, now: Time) -> Option<PageError> {
+fn forbid(remotes: &[RemotePlace], page: &Page, shift: u8, now: Time) -> Option<PageError> {
     let first = usize::from(page.source.region());
     let RemotePlace { regions, faults, .. } = &remotes[first];
     if *regions <= 1 {
-        return faults.forbid(page.remote, page.len, now);
+        return faults.forbid(page.remote, page.span(shift), now);
     }
     if faults.is_gone() {
         return Some(PageError::PoolGone);

@@ -79,14 +79,12 @@ impl fmt::Display for Ready {
 }
 
 /// A digest of the key whose page a slot holds. Publisher and reader compute it in the same way.
-// With an alignment of 8 it leaves no gap in what a page of a batch keeps.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-#[repr(C, packed(8))]
 pub struct KeyTag(pub u128);
 
 impl fmt::Debug for KeyTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", { self.0 })
+        write!(f, "{:032x}", self.0)
     }
 }
 
