@@ -223,6 +223,30 @@ pub enum ReadError {
         /// How many slots there were.
         slots: usize,
     },
+    /// Rows end beyond the page.
+    #[error("row {row} of {row_bytes} bytes ends beyond the page of {page_bytes} bytes")]
+    RowsBeyondPage {
+        /// The last row.
+        row: u64,
+        /// Bytes of a row.
+        row_bytes: u32,
+        /// Bytes of the page.
+        page_bytes: u32,
+    },
+    /// Rows are to be read of a page of several regions.
+    #[error("rows are read of pages of one region, and this one has {regions}: read it by a plan")]
+    RowsOfRegions {
+        /// How many regions the page has.
+        regions: u16,
+    },
+    /// A row is longer than a chunk.
+    #[error("rows of {row_bytes} bytes are longer than a chunk of {chunk_bytes}: raise chunk_bytes")]
+    RowTooLong {
+        /// Bytes of a row.
+        row_bytes: u32,
+        /// The configured size of a chunk.
+        chunk_bytes: u32,
+    },
     /// The region has no such page.
     #[error(transparent)]
     Page(#[from] PageRangeError),
@@ -247,6 +271,9 @@ impl ReadError {
             Self::NoPage => 2079,
             Self::PlanForgotten => 2080,
             Self::SlotCount { .. } => 2081,
+            Self::RowsBeyondPage { .. } => 2082,
+            Self::RowsOfRegions { .. } => 2083,
+            Self::RowTooLong { .. } => 2084,
             Self::Page(error) => error.code(),
         }
     }

@@ -78,6 +78,8 @@ mod regions;
 pub mod remote;
 pub mod ring;
 #[cfg(not(loom))]
+pub mod rows;
+#[cfg(not(loom))]
 pub mod storage;
 mod sync;
 #[cfg(not(loom))]

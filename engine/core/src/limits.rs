@@ -37,6 +37,9 @@ pub(crate) const MAX_DEPTH: usize = 1 << 16;
 /// The most chunks of one page: their number fits the 19 bits that a slot's flags have for it.
 pub(crate) const MAX_CHUNKS: u32 = 1 << 19;
 
+/// The most rows of a page that one READ of rows may span: they are the bits of a word.
+pub const MAX_ROWS: u32 = u64::BITS;
+
 /// The most local regions of one engine: their numbers fit the 8 bits that a slot has for its
 /// region.
 pub(crate) const LOCAL_REGIONS: usize = 256;

@@ -420,7 +420,12 @@ impl RemotePage {
     /// plan.
     pub(crate) const fn part_of(self, plan: PlanRef) -> Self {
         // The plan begins before it ends, within the page.
-        Self { addr: self.addr + plan.source as u64, ..self }
+        self.behind(plan.source as u64)
+    }
+
+    /// The page moved by so many bytes, which lie within it.
+    pub(crate) const fn behind(self, bytes: u64) -> Self {
+        Self { addr: self.addr + bytes, ..self }
     }
 }
 

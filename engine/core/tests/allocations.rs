@@ -13,6 +13,7 @@ use kvrail_core::hub::{Hub, Mailbox, Outcome};
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slot;
 use kvrail_core::remote::Location;
+use kvrail_core::rows::Rows;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_layouts::Selection;
 use kvrail_sim::sim::{self, Action, Fate, Sim};
@@ -52,6 +53,7 @@ fn the_data_path_makes_no_heap_call() {
     sim.at(Time(2_000_000), Action::RailDown { rail: RailIndex(1), told: true }).unwrap();
     sim.at(Time(6_000_000), Action::RailUp { rail: RailIndex(1), told: true }).unwrap();
 
+    let rows = Rows::of(200, &[0, 1, 9, 30, 49]).unwrap();
     const BULK: u64 = 1;
     let (mut pages, mut late, mut in_bulk) = (0, 0, 0);
     let (calls, ()) = heap_calls(|| {
@@ -75,7 +77,9 @@ fn the_data_path_makes_no_heap_call() {
                     let Some(slot) = slots.pop() else { break };
                     let page = region.page(owner.location(slot.index() % SLOTS)).unwrap();
                     match batch.len() % 4 {
-                        // A page without a plan, one by a plan, and two that share a slot.
+                        // Rows of a page, a page without a plan, one by a plan, and two that share a
+                        // slot.
+                        0 if slot.index() % 2 == 0 => batch.read_rows(page, rows, slot).unwrap(),
                         0 => batch.read(page, slot).unwrap(),
                         1 => batch.read_with(page, slot, whole).unwrap(),
                         _ => {

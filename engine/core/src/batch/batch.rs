@@ -244,7 +244,7 @@ impl<'s> Batch<'s> {
             self.some_unvalidated = true;
         } else {
             state.phase = Phase::NeedsValidation;
-            state.claim = Claim::Expected(Expected::new(page.expected));
+            state.claim = Claim::Expected(Expected::new(page.expected), 0);
             self.some_validated = true;
         }
         if self.mark != PlanMark::NONE {

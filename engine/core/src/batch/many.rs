@@ -100,7 +100,7 @@ impl Batch<'_> {
             common.put(page, at, slot);
             page.entry = at;
             page.phase = Phase::NeedsValidation;
-            page.claim = Claim::Expected(Expected::new(expected));
+            page.claim = Claim::Expected(Expected::new(expected), 0);
             Ok(())
         });
         match given {

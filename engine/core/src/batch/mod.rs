@@ -9,6 +9,7 @@
 //! | `pool.rs` | the buffers behind batches, which change owners across threads |
 //! | `in_flight.rs` | which batches the engine has, which are late, which are done |
 //! | `planned.rs` | pages that land by a plan, share a slot or are joined |
+//! | `rows.rs` | rows of pages that land one behind the other |
 //! | `many.rs` | many pages that join in one call, with consecutive slots |
 //! | `ranges.rs` | ranges of the slots of consecutive pages |
 //! | `landing.rs` | the memory that validating READs write into |
@@ -23,6 +24,7 @@ mod many;
 mod planned;
 pub(crate) mod pool;
 mod ranges;
+mod rows;
 mod shape;
 
 pub use self::batch::Batch;

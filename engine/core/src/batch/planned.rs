@@ -165,7 +165,7 @@ impl Batch<'_> {
 
     /// The slot that the page before lands in, and the place in the batch of the page that owns
     /// this slot.
-    fn last_slot(&self) -> Result<(&Slot, u32), ReadError> {
+    pub(super) fn last_slot(&self) -> Result<(&Slot, u32), ReadError> {
         let pages = self.buffer.pages();
         let slot = |at: u32| pages[at as usize].slot.as_ref().ok_or(ReadError::NoSlot);
         let last = self.len.checked_sub(1).ok_or(ReadError::NoSlot)?;
@@ -247,7 +247,7 @@ impl Batch<'_> {
     }
 
     /// Puts a checked page into the next place.
-    fn put(&mut self, page: RemotePage, slot: Slot, shape: PageShape) {
+    pub(super) fn put(&mut self, page: RemotePage, slot: Slot, shape: PageShape) {
         let (planned, shared) = (slot.plan().is_some(), slot.shares().is_some());
         self.turn_to(shape);
         self.uniform = false;
@@ -261,7 +261,7 @@ impl Batch<'_> {
         state.next = 0;
         state.left = shape.chunks;
         state.phase = if page.entry == NO_ENTRY { Phase::NoValidation } else { Phase::NeedsValidation };
-        state.claim = Claim::Expected(Expected::new(page.expected));
+        state.claim = Claim::Expected(Expected::new(page.expected), 0);
         (self.some_unvalidated, self.some_validated) = (
             self.some_unvalidated | (page.entry == NO_ENTRY),
             self.some_validated | (page.entry != NO_ENTRY),

@@ -94,7 +94,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return (entry, record.len, remote.table_keys[remote_rail]);
         }
         let Some(plan) = page.plan() else {
-            let (offset, len) = page.chunk(record.chunk, self.chunk_shift);
+            let (offset, len) = match page.row_reads(record.chunk, self.chunk_shift) {
+                Some(mut rows) => {
+                    let row = rows.next();
+                    (u64::from(row.source), row.len)
+                }
+                None => page.chunk(record.chunk, self.chunk_shift),
+            };
             return (page.remote + offset, len, remote.keys[remote_rail]);
         };
         let (from, offset, len) = self.plans.chunk(plan, record.chunk);
@@ -168,7 +174,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Fails those pages in flight from a peer that are set aside.
     pub(super) fn fail_set_aside_of_peer(&mut self, peer: u16, now: Time) {
-        self.cancel_some(peer, |remotes, page| forbid(remotes, page, now));
+        let shift = self.chunk_shift;
+        self.cancel_some(peer, |remotes, page| forbid(remotes, page, shift, now));
     }
 
     /// Fails those pages of a batch that are set aside.
@@ -182,7 +189,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let peer = page.peer();
             self.look_at_faults(peer, now);
         }
-        self.cancel(batch, |remotes, _, page| forbid(remotes, page, now));
+        let shift = self.chunk_shift;
+        self.cancel(batch, |remotes, _, page| forbid(remotes, page, shift, now));
     }
 
     /// Looks at the suspects of the next few peers.
@@ -370,11 +378,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 }
 
 /// The error of a page that is set aside; `None` if it may be read.
-fn forbid(remotes: &[RemotePlace], page: &Page, now: Time) -> Option<PageError> {
+fn forbid(remotes: &[RemotePlace], page: &Page, shift: u8, now: Time) -> Option<PageError> {
     let first = usize::from(page.source.region());
     let RemotePlace { regions, faults, .. } = &remotes[first];
     if *regions <= 1 {
-        return faults.forbid(page.remote, page.len, now);
+        return faults.forbid(page.remote, page.span(shift), now);
     }
     if faults.is_gone() {
         return Some(PageError::PoolGone);

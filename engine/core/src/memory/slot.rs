@@ -7,10 +7,10 @@ use core::ptr::NonNull;
 use core::slice;
 
 use bitflags::bitflags;
-use static_assertions::{assert_eq_size, assert_not_impl_any, const_assert_eq};
+use static_assertions::{assert_eq_size, assert_not_impl_any, const_assert, const_assert_eq};
 
 use crate::id::RegionId;
-use crate::limits::{LOCAL_REGIONS, MAX_CHUNKS, MAX_PLANS, narrow};
+use crate::limits::{LOCAL_REGIONS, MAX_CHUNKS, MAX_PLANS, MAX_ROWS, narrow};
 
 /// Whether the CPU can look at the memory of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +60,8 @@ bitflags! {
         const VIEW = 1 << 1;
         /// The number of the plan of the page that lands here, plus 1; 0 for a page without a plan.
         const PLAN = (MAX_PLANS as u32) << SlotFlags::PLAN_SHIFT;
-        /// The number of work requests of that plan, minus 1.
+        /// The number of work requests of that plan, minus 1. Without a plan: how many READs bring
+        /// the rows of a page, or 0 if it is read whole.
         const WRS = (MAX_CHUNKS - 1) << SlotFlags::WRS_SHIFT;
         /// The page that lands here and the page of the slot before in the batch are one.
         const JOINED = 1 << 31;
@@ -86,6 +87,24 @@ impl SlotFlags {
         self.intersection(kept).union(Self::from_bits_retain(of_plan))
     }
 
+    /// The same flags with `reads` READs of rows (1 to `MAX_ROWS`) and no plan.
+    const fn with_rows(self, reads: u32) -> Self {
+        debug_assert!(reads >= 1 && reads <= MAX_ROWS);
+        let kept = Self::DEVICE.union(Self::VIEW).union(Self::JOINED);
+        self.intersection(kept).union(Self::from_bits_retain(reads << Self::WRS_SHIFT))
+    }
+
+    /// How many READs the page has if it lands by a plan or as rows; `None` if it is read whole.
+    #[inline]
+    const fn wrs(self) -> Option<u32> {
+        let wrs = self.intersection(Self::WRS).bits() >> Self::WRS_SHIFT;
+        match (self.intersection(Self::PLAN).is_empty(), wrs) {
+            (true, 0) => None,
+            (true, reads) => Some(reads),
+            (false, less) => Some(less + 1),
+        }
+    }
+
     #[inline]
     const fn plan(self) -> Option<(u16, u32)> {
         match narrow((self.bits() >> Self::PLAN_SHIFT) as usize & MAX_PLANS) {
@@ -95,6 +114,7 @@ impl SlotFlags {
     }
 }
 
+const_assert!(MAX_ROWS < MAX_CHUNKS);
 // The four fields do not overlap, and fill the word.
 const_assert_eq!(
     SlotFlags::DEVICE.bits() + SlotFlags::VIEW.bits() + SlotFlags::PLAN.bits(),
@@ -260,6 +280,25 @@ impl Slot {
     /// `MAX_CHUNKS`).
     pub(crate) const fn follow(&mut self, plan: u16, wrs: u32) {
         self.flags = self.flags.with_plan(plan, wrs);
+    }
+
+    /// Notes that rows of a page land here by `reads` READs (1 to `MAX_ROWS`).
+    pub(crate) const fn take_rows(&mut self, reads: u32) {
+        self.flags = self.flags.with_rows(reads);
+    }
+
+    /// How many READs the page that lands here has, by its plan or for its rows; `None` if it is
+    /// read whole.
+    #[inline]
+    pub(crate) const fn wrs(&self) -> Option<u32> {
+        self.flags.wrs()
+    }
+
+    /// Whether rows of a page land here.
+    #[inline]
+    pub(crate) const fn has_rows(&self) -> bool {
+        self.flags.intersection(SlotFlags::PLAN).is_empty()
+            && !self.flags.intersection(SlotFlags::WRS).is_empty()
     }
 
     /// Notes that the page that lands here, and the page of the slot before in the batch, are one.

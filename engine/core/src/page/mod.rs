@@ -10,6 +10,7 @@ use self::segment::Segment;
 use crate::error::PageError;
 use crate::id::RegionRef;
 use crate::memory::slot::Slot;
+use crate::rows::RowReads;
 use crate::table::{Entry, EntryValue, Generation, KeyTag, NO_ENTRY, Ready};
 
 /// The state of a page.
@@ -80,17 +81,19 @@ const _: () = assert!(core::mem::offset_of!(Page, claim) == 64 && size_of::<Page
 /// and either of them takes half a cache line or more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Claim {
-    /// What the owner's entry must say. A page that is not validated has any value here.
-    Expected(Expected),
+    /// What the owner's entry must say. A page that is not validated has any value here. Of a page
+    /// of which rows are read, also which, as bits, the first of them at `remote`.
+    Expected(Expected, u64),
     /// The page has failed for this reason.
     Failed(PageError),
 }
 
 /// What the owner's entry of a page must say, and how the page has come.
-// The lanes fill the padding of an `EntryValue`.
+// The lanes fill the padding of an `EntryValue`. With the tag in halves its alignment is 8, which
+// leaves a claim room for rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
-    tag: KeyTag,
+    tag: [u64; 2],
     generation: Generation,
     ready: Ready,
     /// The lanes over which chunks of the page have arrived.
@@ -103,12 +106,15 @@ impl Expected {
     #[inline(always)]
     pub(crate) const fn new(value: EntryValue) -> Self {
         let EntryValue { tag, generation, ready } = value;
+        let tag = [tag.0 as u64, (tag.0 >> 64) as u64];
         Self { tag, generation, ready, lanes: LaneSet::EMPTY }
     }
 
     #[inline(always)]
     const fn value(&self) -> EntryValue {
-        EntryValue { tag: self.tag, generation: self.generation, ready: self.ready }
+        let [low, high] = self.tag;
+        let tag = KeyTag((high as u128) << 64 | low as u128);
+        EntryValue { tag, generation: self.generation, ready: self.ready }
     }
 }
 
@@ -131,13 +137,28 @@ impl Page {
         validate: PageLink::OUT,
     };
 
-    /// How many chunks the page has: parts of `1 << shift` bytes, or the work requests of its plan.
+    /// How many chunks the page has: parts of `1 << shift` bytes, the work requests of its plan, or
+    /// the READs of its rows.
     #[inline]
     pub(crate) fn chunks(&self, shift: u8) -> u32 {
-        match self.slot.as_ref().and_then(Slot::plan) {
-            None => chunks(self.len, shift),
-            Some((_, wrs)) => wrs,
+        self.slot.as_ref().and_then(Slot::wrs).unwrap_or_else(|| chunks(self.len, shift))
+    }
+
+    /// The READs of its rows, from number `first` on; `None` if it is read whole or by a plan, or
+    /// has failed.
+    #[inline]
+    pub(crate) fn row_reads(&self, first: u32, shift: u8) -> Option<RowReads> {
+        match self.claim {
+            Claim::Expected(_, rows) if self.slot.as_ref().is_some_and(Slot::has_rows) => {
+                Some(RowReads::of(rows, self.len, shift).skip(first))
+            }
+            _ => None,
         }
+    }
+
+    /// From `remote` to the last byte that is read.
+    pub(crate) fn span(&self, shift: u8) -> u32 {
+        self.row_reads(0, shift).map_or(self.len, |rows| rows.span())
     }
 
     /// The number of the plan by which the page lands in its slot; `None` without a plan.
@@ -194,7 +215,8 @@ impl Page {
     /// page. Returns whether it has arrived.
     #[inline]
     pub(crate) fn validate_by(&mut self, entry: &Entry) -> bool {
-        let arrived = matches!(&self.claim, Claim::Expected(expected) if entry.confirms(&expected.value()));
+        let arrived =
+            matches!(&self.claim, Claim::Expected(expected, _) if entry.confirms(&expected.value()));
         if arrived {
             self.phase = Phase::Arrived;
         } else {
@@ -208,7 +230,7 @@ impl Page {
     fn miss(&mut self, entry: &Entry) {
         self.phase = Phase::Lost;
         match &self.claim {
-            Claim::Expected(expected) => self.claim = Claim::Failed(entry.miss(expected.value()).into()),
+            Claim::Expected(expected, _) => self.claim = Claim::Failed(entry.miss(expected.value()).into()),
             Claim::Failed(_) => debug_assert!(false, "a page that is validated has not failed"),
         }
     }
@@ -217,7 +239,7 @@ impl Page {
     /// is validated.
     #[inline(always)]
     pub(crate) fn mark(&mut self, lane: LaneSet) {
-        if let Claim::Expected(expected) = &mut self.claim {
+        if let Claim::Expected(expected, _) = &mut self.claim {
             expected.lanes.add(lane);
         }
     }
@@ -233,7 +255,7 @@ impl Page {
     /// `lane`. `settled`: whether `next` is up to date.
     pub(crate) fn is_doubtful(&self, lane: LaneSet, settled: bool) -> bool {
         let noted = match &self.claim {
-            Claim::Expected(expected) => expected.lanes,
+            Claim::Expected(expected, _) => expected.lanes,
             Claim::Failed(_) => LaneSet::EMPTY,
         };
         let arrived_over = if settled { LaneSet::EMPTY } else { LaneSet::from_bits(self.next) };
@@ -253,7 +275,7 @@ impl Page {
         self.phase = Phase::NeedsValidation;
         self.left += self.next;
         self.next = 0;
-        if let Claim::Expected(expected) = &mut self.claim {
+        if let Claim::Expected(expected, _) = &mut self.claim {
             expected.lanes = LaneSet::EMPTY;
         }
     }

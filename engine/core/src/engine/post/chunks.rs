@@ -1,5 +1,5 @@
-//! Runs of chunks that are not uniform: parts of large pages, pages by plans or of several regions,
-//! pages of several segments.
+//! Runs of chunks that are not uniform: parts of large pages, rows of pages, pages by plans or of
+//! several regions, pages of several segments.
 //!
 //! Consecutive pages of one pool with several regions (K and V, or a region a layer) are posted
 //! together where a run holds all READs of two or more of them: first the first region of each,
@@ -84,8 +84,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     }
                     let chunk = page.next;
                     let (len, equal) = match page.plan() {
-                        None => page.equal_chunks(chunk, shift),
                         Some(plan) => self.plans.equal_wrs(plan, chunk),
+                        None => match page.row_reads(chunk, shift) {
+                            Some(rows) => rows.equal(),
+                            None => page.equal_chunks(chunk, shift),
+                        },
                     };
                     // The run ends with the wr that reaches `max_bytes`.
                     let fit = max_bytes.saturating_sub(bytes).div_ceil(u64::from(len)).max(1);
@@ -259,6 +262,15 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                             to = to.wrapping_add(row.destination_step);
                         }
                     }
+                }
+            } else if let Some(mut rows) = page.row_reads(chunk, self.chunk_shift) {
+                for _ in chunks {
+                    let row = rows.next();
+                    post.read(next(
+                        page.remote + u64::from(row.source),
+                        base + u64::from(row.destination),
+                        keys,
+                    ));
                 }
             } else {
                 for chunk in chunks {
