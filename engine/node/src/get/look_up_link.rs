@@ -44,7 +44,7 @@ pub(crate) struct LookUpLink {
     asleep: AtomicU64,
     /// How many requests were taken.
     taken: AtomicU64,
-    /// All threads that there may be wait for the directory.
+    /// All threads that there may be wait for the directory, unless one sleeps.
     held: AtomicBool,
     watcher: Unparker,
     watcher_asleep: AtomicBool,
@@ -96,7 +96,8 @@ impl LookUpLink {
         if self.is_stopping() {
             return refuse(request, &GetMiss::Stopped);
         }
-        if self.held.load(Ordering::Relaxed) {
+        // A thread that sleeps has ended its last call after the watcher said so.
+        if self.held.load(Ordering::Relaxed) && self.asleep.load(Ordering::Relaxed) == 0 {
             return refuse(request, &self.busy());
         }
         if let Err(request) = self.requests.push(request) {
