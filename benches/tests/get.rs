@@ -138,7 +138,8 @@ fn scraped(stderr: ChildStderr) -> String {
 #[test]
 fn a_reader_serves_its_counters() {
     let served = Served::start(&SMALL);
-    let mut command = common::bench(&["drive", "--duration", "10s", "--op", "get", "--metrics", "127.0.0.1:0"]);
+    let mut command =
+        common::bench(&["drive", "--duration", "10s", "--op", "get", "--metrics", "127.0.0.1:0"]);
     command.args(&served.args()[1..]).stderr(Stdio::piped()).stdout(Stdio::null());
     let mut drive = Running(command.spawn().unwrap());
     let text = scraped(drive.0.stderr.take().unwrap());
@@ -189,7 +190,8 @@ fn mistakes_are_named() {
     names(drive(&["--connect", "127.0.0.1:1", "--dir-cache=-1"]), &["--dir-cache"]);
     let metrics = ["--connect", "127.0.0.1:1", "--metrics", "127.0.0.1:0"];
     let with = |more: &[&'static str]| drive(&[&metrics[..], more].concat());
-    names(with(&["--op", "read"]), &["--metrics 127.0.0.1:0", "--op get"]);
+    let read = ["drive", "--key", KEY, "--duration", "50ms", "--op", "read"];
+    names(complaint(&run(&[&read[..], &metrics].concat(), SOON)), &["--metrics 127.0.0.1:0", "--op get"]);
     names(with(&["--processes", "2"]), &["--metrics 127.0.0.1:0", "2 nodes", "--processes 1"]);
     names(with(&["--concurrency", "1,2,3"]), &["--metrics 127.0.0.1:0", "3 nodes"]);
     names(drive(&["--connect", "127.0.0.1:1", "--concurrencies", "1,x"]), &["--concurrency", "x"]);

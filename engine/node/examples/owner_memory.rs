@@ -86,8 +86,12 @@ fn read(owners: usize, peers: usize) -> Result<(), Failure> {
         };
         let (owner, generation) = (Epoch(epoch.parse::<NonZeroU64>()?), Generation(generation.parse()?));
         let record = Record { tag: tag(number), owner, pool: PoolId(0), slot: 0, generation };
-        let known =
-            Owner { epoch: owner, node: "owner".parse()?, address: address.parse()?, zone: NodeName::lossy("") };
+        let known = Owner {
+            epoch: owner,
+            node: "owner".parse()?,
+            address: address.parse()?,
+            zone: NodeName::lossy(""),
+        };
         directory.announce(&known, &[record], far)?;
     }
     let before = Resident::now()?;
@@ -108,7 +112,9 @@ fn read(owners: usize, peers: usize) -> Result<(), Failure> {
         batch.clear();
     }
     let connected = Resident::now()?;
-    println!("{owners} owners, places for {peers}; resident bytes of the reader's process, private and shared:");
+    println!(
+        "{owners} owners, places for {peers}; resident bytes of the reader's process, private and shared:"
+    );
     for (what, of) in [("before", &before), ("node started", &started), ("all read from", &connected)] {
         println!("{what:>14}: {:>12} {:>12}", of.private, of.shared);
     }

@@ -262,7 +262,11 @@ fn an_owner_with_two_addresses_is_counted_once_and_stays_while_one_is_left() {
         // The session over the address that has gone is no more. That of the pages was another one,
         // or is made again.
         while get(&reader, 0..4).iter().flatten().count() < 4 || one.statistics().connected_readers != 2 {
-            assert!(Instant::now() < limit, "the owner is found at its other address: {:?}", one.statistics());
+            assert!(
+                Instant::now() < limit,
+                "the owner is found at its other address: {:?}",
+                one.statistics()
+            );
         }
         // Images would be too old by now, were no table read any more.
         let page = vec![9; LATENT.page_bytes() as usize];

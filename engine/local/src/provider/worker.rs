@@ -315,9 +315,6 @@ impl<T: LaneTransport> Worker<T> {
 /// How often a thread looks for something to do beside the thread that has the worker, before it
 /// gives its core away.
 pub(crate) const LOOKS: u32 = 200;
-/// After how many looks in vain a worker's thread that spins lets other threads have its core, if
-/// any are ready: some microseconds.
-const POLITE: u32 = 64;
 /// How often a worker's thread that spins sees that commands have come before it takes the worker.
 /// An engine's thread that waits takes it earlier: the commands are in its own cache.
 const GRACE: u32 = 100;
@@ -346,9 +343,7 @@ pub(crate) fn run<T: LaneTransport>(
                 }
             }
             idle += 1;
-            // A thread that spins keeps its core for a whole time slice otherwise, and threads that
-            // have something to do wait for it.
-            give_way(idle % POLITE == 0);
+            std::hint::spin_loop();
         }
         signals.sleeper.prepare_sleep();
         // Once the thread has announced that it sleeps, a command that comes is either seen here,

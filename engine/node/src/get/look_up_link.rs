@@ -219,7 +219,10 @@ impl LookUpLink {
                     start(place);
                 }
                 if self.running() == before && since.elapsed() >= PATIENCE {
-                    tracing::warn!(threads = before, "all look-ups wait for the directory: others are misses");
+                    tracing::warn!(
+                        threads = before,
+                        "all look-ups wait for the directory: others are misses"
+                    );
                     self.held.store(true, Ordering::Relaxed);
                     self.refuse_all(&self.busy());
                 }

@@ -38,9 +38,6 @@ pub(crate) fn run<T: ReaderTransport<Provider: AsFd>>(
         let since = *idle_since.get_or_insert_with(Instant::now);
         if !spin.is_zero() && since.elapsed() < spin {
             (0..TURNS).for_each(|_| std::hint::spin_loop());
-            // A thread that spins keeps its core for a whole time slice otherwise, and callers that
-            // are ready wait for it.
-            std::thread::yield_now();
             continue;
         }
         driver.wait(Instant::now() + LONGEST);

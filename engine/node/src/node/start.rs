@@ -113,7 +113,8 @@ impl Node {
         if let Some(candidates) = config.embedded.take() {
             config.directory = Some(embedded(&config, candidates, publisher.as_deref())?);
         }
-        let (look_ups, parker) = LookUpLink::new(config.look_up_threads, name_of(config.directory.as_deref()));
+        let (look_ups, parker) =
+            LookUpLink::new(config.look_up_threads, name_of(config.directory.as_deref()));
         let shared = Arc::new(Shared {
             node: NODES.fetch_add(1, Ordering::Relaxed),
             keys: config.keys.clone(),

@@ -56,7 +56,8 @@ fn namespaces_that_differ_in_anything_have_other_keys() {
         namespace("", &PAGE, "mtp 1"),
     ];
     let key = |secret, namespace| KeySpace::new(secret, namespace).unwrap().key(b"page").unwrap().0.0;
-    let mut keys: Vec<_> = secrets.iter().flat_map(|secret| all.iter().map(move |of| key(secret, of))).collect();
+    let mut keys: Vec<_> =
+        secrets.iter().flat_map(|secret| all.iter().map(move |of| key(secret, of))).collect();
     keys.sort_unstable();
     keys.dedup();
     assert_eq!(keys.len(), secrets.len() * all.len());
