@@ -15,7 +15,7 @@ const SMALL: [&str; 4] = ["--layout", "vllm_fp8_ds_mla", "--working-set", "4MiB"
 #[track_caller]
 fn drive(served: &Served, more: &[&str]) -> Value {
     let mut args = served.args();
-    args.extend(["--duration", "200ms", "--warmup", "20ms", "--json", "-"]);
+    args.extend(["--duration", "1s", "--warmup", "20ms", "--json", "-"]);
     args.extend(more);
     let output = run(&args, SOON);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -111,7 +111,7 @@ fn the_names_of_other_tools_flags_are_taken() {
         "--max-channels",
         "2",
     ];
-    let more = ["--dir-cache-ttl", "2", "--duration", "100ms", "--warmup", "0s", "--json", "-"];
+    let more = ["--dir-cache-ttl", "2", "--duration", "1s", "--warmup", "0s", "--json", "-"];
     let output = run(&[&args[..], &flags, &more].concat(), SOON);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

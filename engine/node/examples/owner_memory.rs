@@ -118,7 +118,7 @@ fn read(owners: usize, peers: usize) -> Result<(), Failure> {
     for (what, of) in [("before", &before), ("node started", &started), ("all read from", &connected)] {
         println!("{what:>14}: {:>12} {:>12}", of.private, of.shared);
     }
-    let each = |now: u64, then: u64| (now as i64 - then as i64) / owners.max(1) as i64;
+    let each = |now: u64, then: u64| now.saturating_sub(then) / owners.max(1) as u64;
     println!(
         "an owner: {} private, {} shared",
         each(connected.private, started.private),
