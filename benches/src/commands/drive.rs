@@ -97,8 +97,8 @@ pub(crate) struct Args {
     /// Readers of each process, each with all the rails and a thread, with get: 1 to 64.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
     readers: u8,
-    /// Serve the counters of the reading node for Prometheus at this address (port 0: any free one),
-    /// with get and exists, one process and one combination.
+    /// Serve the counters of the reading node for Prometheus at this address (port 0: any free
+    /// one), with get and exists, one process and one combination.
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
     /// Read into the memory of the GPU with this number. Over verbs only.
