@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, ChildStderr, Stdio};
 use std::time::Duration;
 
 use common::{KEY, Served, complaint, run};
@@ -13,7 +15,7 @@ const SMALL: [&str; 4] = ["--layout", "vllm_fp8_ds_mla", "--working-set", "4MiB"
 #[track_caller]
 fn drive(served: &Served, more: &[&str]) -> Value {
     let mut args = served.args();
-    args.extend(["--duration", "200ms", "--warmup", "20ms", "--json", "-"]);
+    args.extend(["--duration", "1s", "--warmup", "20ms", "--json", "-"]);
     args.extend(more);
     let output = run(&args, SOON);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -109,7 +111,7 @@ fn the_names_of_other_tools_flags_are_taken() {
         "--max-channels",
         "2",
     ];
-    let more = ["--dir-cache-ttl", "2", "--duration", "100ms", "--warmup", "0s", "--json", "-"];
+    let more = ["--dir-cache-ttl", "2", "--duration", "1s", "--warmup", "0s", "--json", "-"];
     let output = run(&[&args[..], &flags, &more].concat(), SOON);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -120,13 +122,9 @@ fn the_names_of_other_tools_flags_are_taken() {
     );
 }
 
-#[test]
-fn a_producer_serves_its_counters() {
-    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-    let mut command = common::bench(&["serve", "--key", KEY, "--metrics", "127.0.0.1:0"]);
-    command.args(SMALL).stderr(std::process::Stdio::piped());
-    let mut served = Served::run(command);
-    let stderr = BufReader::new(served.process.stderr.take().unwrap());
+/// What the endpoint says that a process names in its standard error.
+fn scraped(stderr: ChildStderr) -> String {
+    let stderr = BufReader::new(stderr);
     let line = stderr.lines().map(Result::unwrap).find(|line| line.starts_with("metrics at")).unwrap();
     let address = line.split("//").nth(1).unwrap().trim_end_matches("/metrics");
     let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -134,6 +132,39 @@ fn a_producer_serves_its_counters() {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_reader_serves_its_counters() {
+    let served = Served::start(&SMALL);
+    let mut command =
+        common::bench(&["drive", "--duration", "10s", "--op", "get", "--metrics", "127.0.0.1:0"]);
+    command.args(&served.args()[1..]).stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut drive = Running(command.spawn().unwrap());
+    let text = scraped(drive.0.stderr.take().unwrap());
+    for name in ["kvrail_hits_total", "kvrail_look_up_seconds_count", "kvrail_rail_healthy{", "# EOF"] {
+        assert!(text.contains(name), "{name} is not in: {text}");
+    }
+}
+
+/// A process, which is ended with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_producer_serves_its_counters() {
+    let mut command = common::bench(&["serve", "--key", KEY, "--metrics", "127.0.0.1:0"]);
+    command.args(SMALL).stderr(Stdio::piped());
+    let mut served = Served::run(command);
+    let text = scraped(served.process.stderr.take().unwrap());
     let puts = text
         .lines()
         .find(|line| line.starts_with("kvrail_") && line.contains("put") && line.ends_with(" 99"));
@@ -157,6 +188,12 @@ fn mistakes_are_named() {
         &["--directory", "churn", "redis://host:port"],
     );
     names(drive(&["--connect", "127.0.0.1:1", "--dir-cache=-1"]), &["--dir-cache"]);
+    let metrics = ["--connect", "127.0.0.1:1", "--metrics", "127.0.0.1:0"];
+    let with = |more: &[&'static str]| drive(&[&metrics[..], more].concat());
+    let read = ["drive", "--key", KEY, "--duration", "50ms", "--op", "read"];
+    names(complaint(&run(&[&read[..], &metrics].concat(), SOON)), &["--metrics 127.0.0.1:0", "--op get"]);
+    names(with(&["--processes", "2"]), &["--metrics 127.0.0.1:0", "2 nodes", "--processes 1"]);
+    names(with(&["--concurrency", "1,2,3"]), &["--metrics 127.0.0.1:0", "3 nodes"]);
     names(drive(&["--connect", "127.0.0.1:1", "--concurrencies", "1,x"]), &["--concurrency", "x"]);
     // A directory that knows no such page.
     let served = Served::start(&SMALL);

@@ -4,7 +4,7 @@
 //!
 //! | workload | what |
 //! |---|---|
-//! | `loop` | the same READs by hand, and one of the 32 entries: no engine, nothing checked or counted |
+//! | `loop` | the same READs by hand, and one of the 32 entries: nothing checked or counted |
 //! | `rows` | through the engine, each page validated |
 //! | `rows-unvalidated` | through the engine, without the entries |
 //!

@@ -1,5 +1,6 @@
 //! `drive`: reads pages that a `serve` publishes.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::output::host::Watch;
 use crate::output::json::{Meta, Report, Row, Shape, Sink, mark_peaks};
 use crate::output::progress::Bar;
 use crate::output::table;
+use crate::output::write;
 use crate::process::parent::Child;
 use crate::process::protocol::{GetterSetup, ProducerSetup, Ready, Role, Routine, Verified, WorkerSetup};
 use crate::process::stop::Stop;
@@ -95,6 +97,10 @@ pub(crate) struct Args {
     /// Readers of each process, each with all the rails and a thread, with get: 1 to 64.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
     readers: u8,
+    /// Serve the counters of the reading node for Prometheus at this address (port 0: any free
+    /// one), with get and exists, one process and one combination.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     /// Read into the memory of the GPU with this number. Over verbs only.
     #[arg(long, value_name = "N")]
     gpu: Option<u8>,
@@ -223,6 +229,15 @@ fn points(args: &Args) -> anyhow::Result<Vec<Point>> {
     if points.len() > MOST {
         bail!("{} combinations are too many: give lists with {MOST} combinations at most", points.len());
     }
+    if let Some(address) = args.metrics {
+        if !matches!(args.op, Op::Get | Op::Exists) {
+            bail!("--metrics {address}: only a node counts, which --op get and exists start");
+        }
+        if args.processes > 1 || points.len() > 1 {
+            let nodes = usize::from(args.processes) * points.len();
+            bail!("--metrics {address}: {nodes} nodes would share it; give --processes 1 and no lists");
+        }
+    }
     Ok(points)
 }
 
@@ -284,11 +299,15 @@ fn start(args: &Args, point: Point, rails: &Rails, served: &[Served]) -> anyhow:
                 dir_cache: args.cache.dir_cache,
                 readers: args.readers,
                 exists: args.op == Op::Exists,
+                metrics: args.metrics,
             }),
         };
         crew.push(Child::start(format!("reader {}", number + 1), &role)?);
     }
     let started = crew::ready(&mut crew)?;
+    if let Some(address) = started.first().and_then(|first| first.metrics) {
+        write::stderr(format!("metrics at http://{address}/metrics\n").as_bytes())?;
+    }
     Ok(Lap { point, crew, started, tally: Tally::default(), verified: Verified::default() })
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let bar = Bar::bytes("publishing pages", 0);
     let Some(producer) = producer::publish(&setup, &bar, Some(&stop))? else { return Ok(()) };
     bar.done();
-    let metrics = args.metrics.map(|address| serve_metrics(address, &producer)).transpose()?;
+    let metrics = args.metrics.map(|address| serve_metrics(address, producer.node.metrics())).transpose()?;
     let at = &producer.at;
     let line = DriveLine {
         address: at.best,

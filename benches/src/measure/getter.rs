@@ -15,6 +15,7 @@ use crate::cli::rails::Rails;
 use crate::measure::clock::sleep_until;
 use crate::measure::directory;
 use crate::measure::keys::PageKeys;
+use crate::measure::metrics::{Metrics, serve_metrics};
 use crate::measure::node::{Over, Started};
 use crate::measure::schedule::Schedule;
 use crate::measure::window::{Count, Failed, Recorder, Sample, Span};
@@ -35,6 +36,7 @@ pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
     let named = NamedLayout::find(&worker.layout)
         .with_context(|| format!("no layout is called {}", worker.layout))?;
     let started = start(setup, named.layout)?;
+    let metrics = setup.metrics.map(|address| serve_metrics(address, started.node.metrics())).transpose()?;
     let keys = shared_keys(setup, &started.node, named.layout)?;
     let page_bytes = named.layout.page_bytes() as usize;
     let batch = usize::from(worker.batch).min(keys.len());
@@ -68,6 +70,7 @@ pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
         rails: started.rails.clone(),
         chunk_bytes: started.chunk_bytes,
         pages: getter.keys.len() as u32,
+        metrics: metrics.as_ref().map(Metrics::address),
     }))?;
     while let Some(order) = receive()? {
         let reply = match order {

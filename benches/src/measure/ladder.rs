@@ -328,6 +328,7 @@ impl Ladder<'_> {
                     dir_cache: DIR_CACHE,
                     readers: 1,
                     exists: rung.op == Op::Exists,
+                    metrics: None,
                 }),
             };
             let role = match process.cpus.clone() {

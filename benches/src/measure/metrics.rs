@@ -1,8 +1,9 @@
-//! The counters of a producer, for Prometheus.
+//! The counters of a node, for Prometheus.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::measure::producer::Producer;
+use kvrail_node::metrics::NodeMetrics;
 
 /// Serves counters until it is dropped.
 #[derive(Debug)]
@@ -11,11 +12,11 @@ pub(crate) struct Metrics {
     server: kvrail_node::metrics::http::MetricsServer,
 }
 
-/// Serves what the producer's node counts. What others read from it one-sidedly it does not see.
+/// Serves what a node counts. What others read from it one-sidedly it does not see.
 #[cfg(feature = "metrics")]
-pub(crate) fn serve_metrics(address: SocketAddr, producer: &Producer) -> anyhow::Result<Metrics> {
-    let metrics = std::sync::Arc::clone(producer.node.metrics());
-    Ok(Metrics { server: kvrail_node::metrics::http::MetricsServer::start(address, metrics)? })
+pub(crate) fn serve_metrics(address: SocketAddr, metrics: &Arc<NodeMetrics>) -> anyhow::Result<Metrics> {
+    let server = kvrail_node::metrics::http::MetricsServer::start(address, Arc::clone(metrics))?;
+    Ok(Metrics { server })
 }
 
 #[cfg(feature = "metrics")]
@@ -28,7 +29,7 @@ impl Metrics {
 
 /// Says that this build has no metrics.
 #[cfg(not(feature = "metrics"))]
-pub(crate) fn serve_metrics(address: SocketAddr, _: &Producer) -> anyhow::Result<Metrics> {
+pub(crate) fn serve_metrics(address: SocketAddr, _: &Arc<NodeMetrics>) -> anyhow::Result<Metrics> {
     anyhow::bail!(
         "--metrics {address}: this kvrail-bench was built without metrics: build it with --features metrics"
     )

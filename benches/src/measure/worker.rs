@@ -175,6 +175,7 @@ impl<N: ReaderTransport> Worker<N> {
             rails: self.names.clone(),
             chunk_bytes: self.reader.engine_config().chunk_bytes,
             pages: self.pages.len() as u32,
+            metrics: None,
         }))?;
         while let Some(order) = receive()? {
             let reply = match order {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -118,6 +119,8 @@ pub(crate) struct GetterSetup {
     pub(crate) readers: u8,
     /// Only asks which keys have a page, and gets none.
     pub(crate) exists: bool,
+    /// Where the node's counters are served.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// The settings of a producer that overwrites its pages.
@@ -254,6 +257,8 @@ pub(crate) struct Ready {
     pub(crate) chunk_bytes: u32,
     /// Pages that this worker reads.
     pub(crate) pages: u32,
+    /// Where its counters are served, if they are.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// What a comparison of pages found.

@@ -77,8 +77,8 @@ fn the_data_path_makes_no_heap_call() {
                     let Some(slot) = slots.pop() else { break };
                     let page = region.page(owner.location(slot.index() % SLOTS)).unwrap();
                     match batch.len() % 4 {
-                        // Rows of a page, a page without a plan, one by a plan, and two that share a
-                        // slot.
+                        // Rows of a page, a page without a plan, one by a plan, and two that share
+                        // a slot.
                         0 if slot.index() % 2 == 0 => batch.read_rows(page, rows, slot).unwrap(),
                         0 => batch.read(page, slot).unwrap(),
                         1 => batch.read_with(page, slot, whole).unwrap(),

@@ -1,5 +1,10 @@
 //! Look-ups from tables that a reader has read, of a producer that takes no part in them.
 
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kvrail::{Bf16, Config, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
@@ -179,4 +184,95 @@ fn look_ups_begin_where_some_table_is_always_due() {
         OneSidedConfig { refresh: Duration::ZERO, slots_per_second: u64::MAX, ..OneSidedConfig::default() };
     let reader = start(config("reader").layout(LATENT).one_sided(candidates, caps));
     assert_eq!(get(&reader, 0..4), (0..4).map(Some).collect::<Vec<_>>());
+}
+
+/// Another address of a node: what connects to it is connected to the node.
+struct OtherAddress {
+    at: SocketAddr,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+    closed: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl OtherAddress {
+    fn of(node: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let (streams, closed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (kept, is_closed) = (Arc::clone(&streams), Arc::clone(&closed));
+        let thread = std::thread::spawn(move || {
+            for caller in listener.incoming().map(Result::unwrap) {
+                let mut kept = kept.lock().unwrap();
+                // Looked at under the lock, so that no stream is kept after all were closed.
+                if is_closed.load(Ordering::SeqCst) {
+                    return;
+                }
+                let called = TcpStream::connect(node).unwrap();
+                for (from, to) in [(&caller, &called), (&called, &caller)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    std::thread::spawn(move || {
+                        // One that was closed says so, which is its end.
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                kept.extend([caller, called]);
+            }
+        });
+        Self { at, streams, closed, thread: Some(thread) }
+    }
+}
+
+impl Drop for OtherAddress {
+    /// Nothing listens there any more, and all connections are closed.
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for stream in self.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        // It is woken by a last connection.
+        drop(TcpStream::connect(self.at));
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn an_owner_with_two_addresses_is_counted_once_and_stays_while_one_is_left() {
+    for first in [0, 1] {
+        let one = owner("one", 0..4);
+        let own = one.publisher().unwrap().local_addr();
+        let other = OtherAddress::of(own);
+        let mut candidates = vec![one.address().unwrap(), other.at.into()];
+        candidates.swap(0, first);
+        // A second pool would be one too many.
+        let caps =
+            OneSidedConfig { max_pools: 1, refresh: Duration::from_millis(5), ..OneSidedConfig::default() };
+        let reader = start(config("reader").layout(LATENT).one_sided(candidates, caps));
+        assert_eq!(get(&reader, 0..4), (0..4).map(Some).collect::<Vec<_>>());
+        let limit = Instant::now() + Duration::from_secs(60);
+        let sessions = |count: usize| {
+            while one.statistics().connected_readers != count {
+                assert!(Instant::now() < limit, "{:?}", one.statistics());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        // The tables are read over two of the sessions, pages over the third.
+        sessions(3);
+        drop(other);
+        // The session over the address that has gone is no more. That of the pages was another one,
+        // or is made again.
+        while get(&reader, 0..4).iter().flatten().count() < 4 || one.statistics().connected_readers != 2 {
+            assert!(
+                Instant::now() < limit,
+                "the owner is found at its other address: {:?}",
+                one.statistics()
+            );
+        }
+        // Images would be too old by now, were no table read any more.
+        let page = vec![9; LATENT.page_bytes() as usize];
+        assert!(matches!(one.put(&LATENT, node_key(9), &page), Ok(Put::Stored(_))));
+        while get(&reader, 9..10) != [Some(9)] {
+            assert!(Instant::now() < limit, "its tables are read over its other address");
+        }
+    }
 }

@@ -68,6 +68,7 @@ pub(crate) fn child(setup: &ChurnReaderSetup) -> anyhow::Result<()> {
         rails: started.rails.clone(),
         chunk_bytes: started.chunk_bytes,
         pages: setup.keys as u32,
+        metrics: None,
     }))?;
     while let Some(order) = receive()? {
         let Order::Churn(duration) = order else {

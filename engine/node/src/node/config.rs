@@ -186,8 +186,10 @@ impl NodeConfig {
     }
 
     /// How many threads look keys up for [`begin_get`](crate::Node::begin_get), 1 to 64; 4 unless
-    /// set. A directory that does not answer holds one of them until the deadline of the request;
-    /// when it holds all, further requests wait, until their deadlines at most.
+    /// set. A directory that does not answer holds one of them for a request, until three quarters
+    /// of the time to its deadline have passed. When it holds all, further threads are started, up
+    /// to 64; when it holds these, further requests are misses at once
+    /// ([`DirectoryError::Busy`](crate::DirectoryError::Busy)).
     pub fn look_up_threads(mut self, threads: usize) -> Self {
         self.look_up_threads = threads;
         self

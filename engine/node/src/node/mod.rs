@@ -61,7 +61,8 @@ pub struct Node {
     /// How long a reader may take to register memory.
     register_within: Duration,
     threads: Vec<JoinHandle<()>>,
-    look_up_threads: Vec<JoinHandle<()>>,
+    /// Of the thread that watches those that look keys up.
+    watcher: Option<JoinHandle<()>>,
 }
 
 /// How long the drop of a node waits for calls to its directory that are under way.
@@ -89,6 +90,9 @@ pub struct NodeStatistics {
     pub pools: Vec<PoolStatistics>,
     /// Of each pool of an engine's memory.
     pub engine_pools: Vec<PoolStatistics>,
+    /// Threads that look keys up for [`begin_get`](Node::begin_get):
+    /// [`NodeConfig::look_up_threads`], and more while these wait for a directory.
+    pub look_up_threads: usize,
     /// Pages that wait for its readers, or are being read.
     pub reading: usize,
     /// Readers of other nodes that are connected to it.
@@ -269,6 +273,7 @@ impl Node {
             get: self.shared.counters.read(),
             pools: self.pools.iter().map(|(_, pool)| pool.statistics()).collect(),
             engine_pools: self.engine_pools.iter().map(EnginePool::statistics).collect(),
+            look_up_threads: self.shared.look_ups.running(),
             reading: self.links.all().iter().map(|link| link.load()).sum(),
             connected_readers: self.publisher.as_ref().map_or(0, |publisher| publisher.readers()),
         }
@@ -320,11 +325,15 @@ impl Drop for Node {
             // A thread that panicked has settled its requests.
             let _ = thread.join();
         }
+        if let Some(watcher) = self.watcher.take() {
+            // A panic of it was printed.
+            let _ = watcher.join();
+        }
         let until = Instant::now() + LAST_LOOK_UP;
-        while self.look_up_threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
+        while self.shared.look_ups.running() > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let left = self.look_up_threads.iter().filter(|thread| !thread.is_finished()).count();
+        let left = self.shared.look_ups.running();
         if left > 0 {
             tracing::warn!(left, "look-ups are still under way: their threads end after them");
         }

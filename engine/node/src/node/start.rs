@@ -19,7 +19,7 @@ use crate::directory::embedded::{
     DIRECTORY_SERVICE, EmbeddedConfig, EmbeddedDirectory, EmbeddedShard, ShardConfig,
 };
 use crate::directory::one_sided::{OneSidedDirectory, OneSidedSource};
-use crate::directory::{Directory, Owner};
+use crate::directory::{Directory, Owner, caught};
 use crate::get::cache::RecordCache;
 use crate::get::counters::Counters;
 use crate::get::link::{DriverLink, DriverLinks};
@@ -113,7 +113,8 @@ impl Node {
         if let Some(candidates) = config.embedded.take() {
             config.directory = Some(embedded(&config, candidates, publisher.as_deref())?);
         }
-        let (look_ups, parkers) = LookUpLink::new(config.look_up_threads);
+        let (look_ups, parker) =
+            LookUpLink::new(config.look_up_threads, name_of(config.directory.as_deref()));
         let shared = Arc::new(Shared {
             node: NODES.fetch_add(1, Ordering::Relaxed),
             keys: config.keys.clone(),
@@ -155,17 +156,13 @@ impl Node {
             registrations: AtomicU32::new(0),
             register_within: config.register_within,
             threads: Vec::new(),
-            look_up_threads: Vec::new(),
+            watcher: None,
         };
         node.open_pools()?;
         node.announce(&config)?;
         if node.shared.directory.is_some() {
-            for (thread, parker) in parkers.into_iter().enumerate() {
-                let (shared, links) = (Arc::clone(&node.shared), Arc::clone(&node.links));
-                let run = move || look_up_thread::run(&shared, &links, thread, &parker);
-                let started = Builder::new().name(format!("kvrail-look-{thread}")).spawn(run);
-                node.look_up_threads.push(started.map_err(NodeError::Thread)?);
-            }
+            let started = look_up_thread::start(&node.shared, &node.links, config.look_up_threads, parker);
+            node.watcher = Some(started.map_err(NodeError::Thread)?);
         }
         Ok((node, drivers))
     }
@@ -212,6 +209,12 @@ impl Node {
         self.announcer = Some(announcer);
         Ok(())
     }
+}
+
+/// What a directory calls itself; one that panics instead has no name.
+fn name_of(directory: Option<&dyn Directory>) -> Arc<str> {
+    let name = directory.map(|directory| caught(directory, |directory| directory.describe()));
+    name.and_then(Result::ok).map_or_else(|| "without a name".into(), Into::into)
 }
 
 fn add_pool(counts: &mut PoolCounts, of: &PoolStatistics) {

@@ -154,7 +154,7 @@ fn a_stopped_owner_costs_no_more_than_the_deadline_and_others_are_served() {
     // A key that both have comes from the one that answers, within one deadline.
     let shared = OtherOwner::start(&directory, 0, true);
     let results = get(&reader, &places, 0..32, 8_000);
-    assert!(results.iter().all(Result::is_ok), "{:?}", labels(&results));
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
     stopped.signal(Signal::CONT);
     // Destinations that were late are free again once the stopped owner's READs have ended.
     let until = within(30_000);

@@ -20,6 +20,8 @@ enum Fault {
     /// It takes until the gate is opened or its deadline.
     Freeze(u64),
     Panic(u64),
+    /// It is not answered, until the deadline: the others of its batch are, then.
+    Silent(u64),
     /// The first key is answered with what is known of the second, and as if that had been asked.
     Swap(u64, u64),
 }
@@ -65,6 +67,12 @@ impl Directory for Faulty {
             _ => {}
         }
         self.inner.look_up(tags, deadline, found);
+        if let Fault::Silent(number) = self.fault
+            && let Some(at) = tags.iter().position(|&tag| tag == key(number).0)
+        {
+            std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+            found.not_answered([at], DirectoryError::Deadline { directory: "silent".into() });
+        }
         if let Fault::Swap(asked, other) = self.fault
             && let Some(at) = tags.iter().position(|&tag| tag == key(asked).0)
         {
@@ -102,10 +110,15 @@ fn faulty_reader(directory: &Arc<Faulty>, threads: usize) -> Node {
     start(config.directory(Arc::clone(directory) as Arc<dyn Directory>))
 }
 
+/// The labels of the results. A miss for which the directory is the reason has the label of a hit
+/// that the directory named, and so another word here.
 fn finish(mut handle: GetHandle, keys: &[u64]) -> Vec<&'static str> {
     assert!(handle.wait(within(60_000)), "{handle:?}");
     let (mut batch, _) = handle.finish().unwrap();
-    labels(&checked(keys, &mut batch))
+    let results = checked(keys, &mut batch);
+    let no_answer = results.iter().map(|result| matches!(result, Err(GetMiss::Directory(_))));
+    let labels = labels(&results).into_iter().zip(no_answer);
+    labels.map(|(label, no_answer)| if no_answer { "no answer" } else { label }).collect()
 }
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -140,6 +153,69 @@ fn a_look_up_that_is_not_answered_delays_no_other() {
     }
 }
 
+/// What a node looks keys up by, at most.
+const MOST: usize = 64;
+
+#[test]
+fn threads_are_added_while_look_ups_are_not_answered_and_end_after_it() {
+    let plain = Arc::new(TestDirectory::default());
+    let owner = producer("owner", &plain, 8);
+    put(&owner, 0..8);
+    let directory = Faulty::new(&plain, Fault::Freeze(0));
+    let reader = faulty_reader(&directory, 1);
+    let places = places(&reader, MOST + 8);
+    let deadline = within(600_000);
+    let hold = |_| reader.begin_get(batch(&places, [0]), deadline);
+    let mut held: Vec<_> = (0..20).map(hold).collect();
+    let keys = [1, 2];
+    let got = finish(reader.begin_get(batch(&places, keys), deadline), &keys);
+    assert_eq!(got, ["directory"; 2]);
+    until("all are under way", || directory.frozen() == 20);
+    assert!(reader.statistics().look_up_threads > 20, "{:?}", reader.statistics());
+    // As many as there may be.
+    held.extend((20..MOST).map(hold));
+    until("all are under way", || directory.frozen() == MOST);
+    assert_eq!(reader.statistics().look_up_threads, MOST);
+    for key in [3, 4] {
+        let mut handle = reader.begin_get(batch(&places, [key]), deadline);
+        assert!(handle.wait(within(60_000)));
+        let (got, _) = handle.finish().unwrap();
+        let Some(Err(GetMiss::Directory(Some(why)))) = got.result(0) else { panic!("{got:?}") };
+        assert!(matches!(**why, DirectoryError::Busy { limit: MOST, .. }), "{why}");
+    }
+    assert!(held.iter_mut().all(|handle| !handle.poll()), "they are held all the while");
+    assert_eq!(directory.frozen(), MOST);
+    directory.open();
+    for handle in held {
+        assert_eq!(finish(handle, &[0]), ["directory"]);
+    }
+    let handle = reader.begin_get(batch(&places, [3]), deadline);
+    assert_eq!(finish(handle, &[3]), ["directory"]);
+    until("one thread is left", || reader.statistics().look_up_threads == 1);
+    let handle = reader.begin_get(batch(&places, [4]), deadline);
+    assert_eq!(finish(handle, &[4]), ["directory"]);
+    assert_eq!(places.free() as usize, MOST + 8);
+}
+
+#[test]
+fn pages_of_which_a_part_of_the_directory_knows_are_read_though_another_part_is_silent() {
+    let plain = Arc::new(TestDirectory::default());
+    let owner = producer("owner", &plain, 8);
+    put(&owner, 0..8);
+    // The shard of key 0 says nothing, until the deadline of the look-up.
+    let directory = Faulty::new(&plain, Fault::Silent(0));
+    let reader = faulty_reader(&directory, 1);
+    let places = places(&reader, 16);
+    let keys = [1, 0, 2];
+    let results = get(&reader, &places, keys, 4_000);
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true], "{results:?}");
+    reader.clear_cache();
+    let mut handle = reader.begin_get(batch(&places, keys), within(4_000));
+    assert!(handle.wait(within(60_000)));
+    let (mut got, counts) = handle.finish().unwrap();
+    assert_eq!((counts.hits, counts.misses), (2, 1), "{:?}", checked(&keys, &mut got));
+}
+
 #[test]
 fn a_node_is_dropped_while_its_directory_does_not_answer() {
     let plain = Arc::new(TestDirectory::default());
@@ -168,7 +244,7 @@ fn a_directory_that_panics_has_not_answered_and_the_next_look_up_goes_on() {
     for round in 1..=3 {
         // Polled, by the one thread that there is, and on the calling thread.
         let handle = reader.begin_get(batch(&places, [0, 1]), within(60_000));
-        assert_eq!(finish(handle, &[0, 1]), ["directory"; 2]);
+        assert_eq!(finish(handle, &[0, 1]), ["no answer"; 2]);
         let results = get(&reader, &places, [0], 60_000);
         let Err(GetMiss::Directory(Some(why))) = &results[0] else { panic!("{results:?}") };
         assert_eq!(why.code(), 7026);

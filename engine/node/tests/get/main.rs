@@ -1,5 +1,6 @@
 //! The GET path over real publishers, sessions and rails.
 
+mod bad_input;
 mod basic;
 mod deaths;
 mod directory;

@@ -301,9 +301,9 @@ impl Feeder {
                 }
             }
             ReaderEvent::Lost { peer, why, .. } => {
-                let is_it = |candidate: &&mut Candidate| matches!(&candidate.connection, Connection::Connected(of) if of.id() == peer);
-                if let Some(candidate) = self.candidates.iter_mut().find(is_it) {
-                    candidate.lost(&self.shared.tables, &why.to_string());
+                let is_it = |candidate: &Candidate| matches!(&candidate.connection, Connection::Connected(of) if of.id() == peer);
+                if let Some(number) = self.candidates.iter().position(is_it) {
+                    self.lost(number, &why.to_string());
                 }
             }
             _ => {}
@@ -312,11 +312,12 @@ impl Feeder {
 
     /// Reads a table, and publishes what it says.
     fn read<T: ReaderTransport>(&mut self, reader: &mut Reader<T>, wanted: WantedTable) {
-        let is_it = |candidate: &&mut Candidate| matches!(&candidate.connection, Connection::Connected(of) if of.epoch() == wanted.owner);
-        let Some(candidate) = self.candidates.iter_mut().find(is_it) else {
+        let is_it = |candidate: &Candidate| candidate.reaches(wanted.owner);
+        let Some(number) = self.candidates.iter().position(is_it) else {
             // It has gone meanwhile.
             return self.shared.tables.remove(wanted.owner);
         };
+        let candidate = &mut self.candidates[number];
         let Connection::Connected(peer) = &candidate.connection else { return };
         // The image is at least as new as this.
         let at = Instant::now();
@@ -327,10 +328,25 @@ impl Feeder {
             }
             Err(why) => {
                 let peer = peer.clone();
-                candidate.lost(&self.shared.tables, &why);
+                self.lost(number, &why);
                 reader.disconnect(&peer);
             }
         }
+    }
+
+    /// A candidate that was connected is lost. Its owner's tables stay if another candidate is an
+    /// address of the same owner, and is connected: from now on the owner is said to be there.
+    fn lost(&mut self, number: usize, why: &str) {
+        if let Connection::Connected(peer) = &self.candidates[number].connection {
+            let epoch = peer.epoch();
+            let others = self.candidates.iter().enumerate().filter(|&(other, _)| other != number);
+            let mut others = others.map(|(_, candidate)| candidate);
+            match others.find(|candidate| candidate.reaches(epoch)).and_then(Candidate::owner) {
+                Some(owner) => self.shared.tables.moved(owner),
+                None => self.shared.tables.remove(epoch),
+            }
+        }
+        self.candidates[number].failed(why);
     }
 
     /// Lets look-ups go on once every candidate was tried and no table of the first ones is due.
@@ -348,12 +364,7 @@ impl Feeder {
 impl Candidate {
     fn connected(&mut self, peer: Peer, tables: &OneSidedTables) {
         self.tried = true;
-        let owner = Owner {
-            epoch: peer.epoch(),
-            node: peer.producer(),
-            address: self.address.clone(),
-            zone: NodeName::lossy(""),
-        };
+        let owner = self.owner_of(&peer);
         for pool in peer.pools() {
             // More slots than a number has are more than the caps allow.
             let slots = u32::try_from(pool.slots()).unwrap_or(u32::MAX);
@@ -364,19 +375,28 @@ impl Candidate {
         self.connection = Connection::Connected(peer);
     }
 
+    fn owner_of(&self, peer: &Peer) -> Owner {
+        let (address, zone) = (self.address.clone(), NodeName::lossy(""));
+        Owner { epoch: peer.epoch(), node: peer.producer(), address, zone }
+    }
+
+    /// The owner that is connected, at this address.
+    fn owner(&self) -> Option<Owner> {
+        let Connection::Connected(peer) = &self.connection else { return None };
+        Some(self.owner_of(peer))
+    }
+
+    /// Whether this owner is connected.
+    fn reaches(&self, owner: Epoch) -> bool {
+        matches!(&self.connection, Connection::Connected(peer) if peer.epoch() == owner)
+    }
+
     /// It was not reached: it is left alone for a while.
     fn failed(&mut self, why: &str) {
         tracing::debug!(address = %self.address, why, "tables of a node are not read");
         self.tried = true;
         self.connection = Connection::None(Instant::now() + self.back_off);
         self.back_off = (2 * self.back_off).min(BACK_OFF.1);
-    }
-
-    fn lost(&mut self, tables: &OneSidedTables, why: &str) {
-        if let Connection::Connected(peer) = &self.connection {
-            tables.remove(peer.epoch());
-        }
-        self.failed(why);
     }
 }
 

@@ -177,6 +177,13 @@ impl OneSidedTables {
         state.slots = state.pools.iter().map(|pool| u64::from(pool.slots)).sum();
     }
 
+    /// An owner that is known is reached at another address from now on.
+    pub(super) fn moved(&self, owner: Owner) {
+        if let Some(known) = self.write().owners.get_mut(&owner.epoch) {
+            *known = owner;
+        }
+    }
+
     /// The table that is to be read now: the one that has waited longest. `None`: none may be read
     /// before some time has passed. A table that it names counts as read, also if reading fails.
     pub fn wanted(&self, now: Instant) -> Option<WantedTable> {
