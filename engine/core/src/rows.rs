@@ -228,7 +228,11 @@ impl RowReads {
     pub(crate) const fn of(mask: u64, bytes: u32, shift: u8) -> Self {
         let rows = mask.count_ones();
         debug_assert!(rows > 0 && bytes > 0 && bytes.is_multiple_of(rows));
-        Self::new(mask, if rows == 0 { 1 } else { bytes / rows }, shift)
+        let row_bytes = match bytes.checked_div(rows) {
+            Some(row_bytes) => row_bytes,
+            None => 1,
+        };
+        Self::new(mask, row_bytes, shift)
     }
 
     /// Bytes from the first row to the last. They are within a page, whose length is a u32.
