@@ -63,6 +63,8 @@ fn entries_record_and_doorbell_equal_those_of_rdma_core() {
         let mut expected = vec![0; 4096];
         expected[offset..offset + doorbell.len()].copy_from_slice(&doorbell);
         assert_eq!(memory.register_page(), expected, "the register's page after the post at {begin}");
+        memory.complete((memory.head() - 1) as u16, 0, 0);
+        assert_eq!(memory.poll().last().map(Wc::wr_id), reads.last().map(|read| read.wr_id));
         whole += usize::from(doorbell.len() == 64);
         over_the_end += usize::from(begin % BLOCKS + reads.len() as u32 > BLOCKS);
         places[place] += 1;
