@@ -224,7 +224,7 @@ impl Device {
         for (number, qp) in qps.iter_mut().filter(|(_, qp)| qp.rail == rail) {
             while left > 0 && qp.consumer != qp.producer {
                 left -= 1;
-                let read = Found::read(&qp.blocks, qp.count, *number, qp.consumer);
+                let mut read = Found::read(&qp.blocks, qp.count, *number, qp.consumer);
                 qp.consumer = qp.consumer.wrapping_add(read.blocks as u16);
                 let rest = qp.producer.wrapping_sub(qp.consumer);
                 assert!(usize::from(rest) < qp.count, "QP {number:#x}: an entry that was posted in part");
@@ -241,6 +241,7 @@ impl Device {
                         }
                     }
                 }
+                read.failure = outcome.err();
                 if let Some(found) = found {
                     found.push(read);
                 }

@@ -24,6 +24,8 @@ pub struct Found {
     pub pieces: Vec<FoundPiece>,
     /// Whether a success is to be answered.
     pub signaled: bool,
+    /// What the device answered: `None` for a success, or the syndrome and that of the vendor.
+    pub failure: Option<(u8, u8)>,
 }
 
 /// A piece of local memory in a READ.
@@ -75,6 +77,7 @@ impl Found {
             rkey: (word(3) >> 32) as u32,
             pieces: pieces.collect(),
             signaled: flags == 8,
+            failure: None,
         }
     }
 
