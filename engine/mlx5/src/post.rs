@@ -60,8 +60,8 @@ impl<'a> DirectPost<'a> {
         u64::from(RDMA_READ) << 32 | u64::from(self.queue.qp_num << 8 | segments)
     }
 
-    /// Writes READs of one entry of one block each. `each` gives the addresses and keys, and
-    /// `signaled` says whether the last one is.
+    /// Writes READs of one block each: as many of `ends` as are `wanted`, named from `first` on. If
+    /// they are `signaled`, the last one is.
     #[inline]
     fn write_uniform(
         &mut self,
@@ -69,35 +69,55 @@ impl<'a> DirectPost<'a> {
         (wanted, signaled): (u32, bool),
         ends: impl Iterator<Item = KeyedEnds>,
     ) {
+        if first.nth(wanted).0 < first.0 {
+            return self.write_wrapping((first, len), (wanted, signaled), ends);
+        }
         let wrs = wanted.min(self.room());
-        let head_word = self.head_word(READ_SEGMENTS + 1);
-        let Self { queue, .. } = self;
-        let (mut next, mut wr_id) = (self.next, first);
-        let wraps = first.nth(wanted).0 < first.0;
-        let mut left = wrs;
-        let mut control = self.control;
-        for KeyedEnds { remote_addr, rkey, local_addr, lkey } in ends.take(wrs as usize) {
-            left -= 1;
-            control = (head_word | u64::from(next as u16) << 40).to_be();
-            let update = if left == 0 && signaled && wrs == wanted { CQ_UPDATE } else { 0 };
-            let mut block = queue.blocks.block(next);
+        let (head_word, begin) = (self.head_word(READ_SEGMENTS + 1), self.next);
+        let blocks = &mut self.queue.blocks;
+        let (mut written, mut control) = (0, self.control);
+        // The range comes first, so that the iterator can give no more than there is room for.
+        for (i, ends) in (0..wrs).zip(ends) {
+            let KeyedEnds { remote_addr, rkey, local_addr, lkey } = ends;
+            let at = begin.wrapping_add(i);
+            control = (head_word | u64::from(at as u16) << 40).to_be();
+            let mut block = blocks.block(at);
             block.store::<0>(control);
-            block.store::<1>(pair(update, 0));
+            block.store::<1>(0);
             block.store::<2>(remote_addr.to_be());
             block.store::<3>(pair(rkey, 0));
             block.store::<4>(pair(len, lkey));
             block.store::<5>(local_addr.to_be());
-            let at = next;
-            next = next.wrapping_add(1);
-            queue.blocks.note(at, PostedWr::new(wr_id, next));
-            wr_id = if wraps { wr_id.nth(1) } else { WrId(wr_id.0 + 1) };
+            written = i + 1;
+            // The sequence numbers of these READs do not wrap, as checked above.
+            blocks.note(at, PostedWr::new(WrId(first.0 + u64::from(i)), at.wrapping_add(1)));
         }
-        // The iterator may have given fewer than it said.
-        let wrote = next.wrapping_sub(self.next);
-        self.last = if wrote == 0 { self.last } else { next.wrapping_sub(1) };
-        (self.next, self.control) = (next, control);
-        self.written += wrote;
+        if written != 0 {
+            self.next = begin.wrapping_add(written);
+            self.last = self.next.wrapping_sub(1);
+            if signaled && written == wanted {
+                blocks.block(self.last).store::<1>(pair(CQ_UPDATE, 0));
+            }
+        }
+        self.control = control;
+        self.written += written;
         self.refused += wanted - wrs;
+    }
+
+    /// As `write_uniform`, one READ at a time, for sequence numbers that wrap.
+    #[cold]
+    fn write_wrapping(
+        &mut self,
+        (first, len): (WrId, u32),
+        (wanted, signaled): (u32, bool),
+        ends: impl Iterator<Item = KeyedEnds>,
+    ) {
+        for (i, KeyedEnds { remote_addr, rkey, local_addr, lkey }) in (0..wanted).zip(ends) {
+            let wr_id = first.nth(i);
+            let signaled = signaled && i + 1 == wanted;
+            let read = Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled };
+            self.write(&read, &[Piece { addr: local_addr, len }]);
+        }
     }
 
     /// Writes a READ of any number of pieces, none included.
