@@ -21,12 +21,19 @@ const REMOTE_ACCESS: u8 = 0x13;
 
 /// What becomes of a READ, besides what its keys say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "a READ works or it does not")]
+#[allow(clippy::exhaustive_enums, reason = "tests decide what a device does")]
 pub enum Fate {
     /// It is carried out.
     Fine,
     /// It fails, with this syndrome and that of the vendor.
     Fails(u8, u8),
+    /// It is not carried out, and the device writes an entry that says anything about its QP.
+    Nonsense {
+        /// The entry's last word; the QP's number is put in.
+        last: u64,
+        /// The word before.
+        before: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -226,6 +233,12 @@ impl Device {
                 left -= 1;
                 let mut read = Found::read(&qp.blocks, qp.count, *number, qp.consumer);
                 qp.consumer = qp.consumer.wrapping_add(read.blocks as u16);
+                if let (false, Some(Fate::Nonsense { last, before })) = (qp.failed, fates.front()) {
+                    let last = last & !(0xFF_FFFF << 32) | u64::from(*number) << 32;
+                    cqs[rail].write(0, last, *before);
+                    fates.pop_front();
+                    continue;
+                }
                 let rest = qp.producer.wrapping_sub(qp.consumer);
                 assert!(usize::from(rest) < qp.count, "QP {number:#x}: an entry that was posted in part");
                 let outcome = if qp.failed { Err((FLUSHED, 0xF5)) } else { carry_out(&read, memory, fates) };

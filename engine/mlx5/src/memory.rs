@@ -91,7 +91,11 @@ fn check_alignment(what: &'static str, address: usize, align: usize) -> Result<(
 
 impl SendQueueMemory {
     /// Looks whether the queue is one that this crate writes.
-    pub(crate) fn check(&self) -> Result<(), DirectQueueError> {
+    ///
+    /// # Errors
+    ///
+    /// What this crate does not know, or what no device gives.
+    pub fn check(&self) -> Result<(), DirectQueueError> {
         // The producer's index has 16 bits: a longer queue could not be told full from empty.
         check_length("send queue", self.count, 1 << 15)?;
         check_size("send queue", self.block_bytes)?;
@@ -116,7 +120,11 @@ impl DoorbellRegister {
 
 impl CompletionQueueMemory {
     /// Looks whether the queue is one that this crate reads.
-    pub(crate) fn check(&self) -> Result<(), DirectQueueError> {
+    ///
+    /// # Errors
+    ///
+    /// What this crate does not know, or what no device gives.
+    pub fn check(&self) -> Result<(), DirectQueueError> {
         check_length("completion queue", self.count, 1 << 22)?;
         check_size("completion queue", self.entry_bytes)?;
         check_alignment("completion queue", self.entries.addr().get(), BLOCK)?;

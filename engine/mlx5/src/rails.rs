@@ -290,6 +290,13 @@ impl<P: AsMut<[QueuePlace]>> DirectRails<P> {
         rail.is_some_and(|rail| rail.cq.arm())
     }
 
+    /// Whether there is something for [`take_distrusted`](Self::take_distrusted) to tell.
+    #[inline]
+    #[must_use]
+    pub const fn has_distrusted(&self) -> bool {
+        self.distrusted.is_some()
+    }
+
     /// The first queue that was distrusted since this was asked last, for logs.
     pub fn take_distrusted(&mut self) -> Option<Distrusted> {
         self.distrusted.take()

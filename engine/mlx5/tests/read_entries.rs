@@ -186,6 +186,12 @@ fn a_full_queue_takes_a_prefix_and_rings_for_it_alone() {
         post.read(READ);
     });
     assert_eq!(commit, Commit::Prefix { accepted: 1, errno: 12 });
+    // The completion of an entry of several blocks gives all of them back.
+    let mut memory = Memory::new();
+    memory.commit_with(|post| post.scatter(READ, &[Piece { addr: 8, len: 8 }; 16]));
+    memory.complete(0, 0, 0);
+    memory.poll();
+    memory.fill_outstanding(BLOCKS);
 }
 
 #[test]
