@@ -1,12 +1,12 @@
 //! Instructions of the engine and of kvrail-mlx5's encoder for a page of 4 KiB, for callgrind to
 //! count: `benches/count-instructions`.
 //!
-//! `count WORKLOAD N` reads N batches of 32 pages, filled and taken back in bulk, over 8 rails of two
-//! lanes each. `plain` is without validation. `validated` is with it: the pages are neighbours, so
-//! that one READ fetches the entries of several, and every page is a hit.
+//! `count WORKLOAD N` reads N batches of 32 pages, filled and taken back in bulk, over 8 rails of
+//! two lanes each. `plain` is without validation. `validated` is with it: the pages are neighbours,
+//! so that one READ fetches the entries of several, and every page is a hit.
 //!
-//! The device really carries the READs out. Its functions, `Device::doorbell` and `Device::run`, are
-//! never inlined, so that callgrind can leave them out.
+//! The device really carries the READs out. Its functions, `Device::doorbell` and `Device::run`,
+//! are never inlined, so that callgrind can leave them out.
 #![allow(missing_docs, reason = "a benchmark, not a library")]
 
 use kvrail_core::batch::Batch;

@@ -268,7 +268,8 @@ impl Device {
         self.cqs[rail].write(0, last, before);
     }
 
-    /// How many completion queue entries of a rail have not been given back, by its doorbell record.
+    /// How many completion queue entries of a rail have not been given back, by its doorbell
+    /// record.
     #[must_use]
     pub fn unread(&self, rail: usize) -> u32 {
         self.cqs[rail].unread()

@@ -71,8 +71,8 @@ impl MemoryMap {
         }
         assert!(self.may_write(lkey, address, bytes.len() as u64), "looked up before");
         let to = ptr::with_exposed_provenance_mut::<u8>(address as usize);
-        // SAFETY: the memory is registered, and the caller that posted the READ promised that it may be
-        // written now (`Provider::begin`); the source is memory of the other end.
+        // SAFETY: the memory is registered, and the caller that posted the READ promised that it
+        // may be written now (`Provider::begin`); the source is memory of the other end.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
     }
 }

@@ -148,8 +148,8 @@ impl Wake for NeverAsleep {
 }
 
 // SAFETY: the promises of `Provider`:
-// 1. and 2. The device writes what the entry of a READ names, in `run`, before it writes the entry's
-//    completion; and kvrail-mlx5 writes the pieces of the descriptor into the entry.
+// 1. and 2. The device writes what the entry of a READ names, in `run`, before it writes the
+//    entry's completion; and kvrail-mlx5 writes the pieces of the descriptor into the entry.
 // 3. and 4. The device flushes in order, and a QP that was destroyed is not there any more.
 // 5. The device runs in calls of this provider only.
 // 6. A commit's prefix is what kvrail-mlx5 has rung the doorbell for.

@@ -2,11 +2,11 @@
 //!
 //! | function | x86-64 | 64-bit ARM | others |
 //! |---|---|---|---|
-//! | [`entries_before_record`] | none: stores keep their order | `dmb oshst` | sequentially consistent fence |
-//! | [`record_before_register`] | `sfence` | `dsb st` | the same |
-//! | [`flush_register`] | `sfence` | `dsb st` | the same |
-//! | [`owner_before_entry`] | none: loads keep their order | `dmb oshld` | the same |
-//! | [`entries_before_consumer`] | none: a store stays behind earlier loads | `dmb osh` | the same |
+//! | [`entries_before_record`] | none: stores keep their order | `dmb oshst` | a SeqCst fence |
+//! | [`record_before_register`] | `sfence` | `dsb st` | same |
+//! | [`flush_register`] | `sfence` | `dsb st` | same |
+//! | [`owner_before_entry`] | none: loads keep their order | `dmb oshld` | same |
+//! | [`entries_before_consumer`] | none: stores stay behind earlier loads | `dmb osh` | same |
 //!
 //! Where no instruction is needed the compiler must still keep the order: each function is a fence
 //! for it. The register is mapped write-combining, so stores to it are weakly ordered on x86-64,

@@ -1,7 +1,7 @@
 //! A completion queue: whose each entry is, and how far it has been read.
 
 use crate::barrier;
-use crate::cqe::Cqe;
+use crate::cqe::DirectCqe;
 use crate::format::{BITS_24, CQE_INVALID};
 use crate::memory::CqEntries;
 
@@ -80,7 +80,7 @@ impl CompletionQueue {
             }
             barrier::owner_before_entry();
             let last = self.entries.load(index, 7);
-            if Cqe::qp_num(last) == qp_num {
+            if DirectCqe::qp_num(last) == qp_num {
                 self.entries.store(index, 7, last & !(u64::from(BITS_24) << 32));
             }
         }

@@ -10,7 +10,7 @@ use crate::format::{BITS_24, CQE_REQUESTER, CQE_REQUESTER_ERROR, RDMA_READ};
 /// The completion of a READ, as a device wrote it. Which wr it is, and whether that wr is
 /// outstanding, the send queue knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cqe {
+pub struct DirectCqe {
     /// The QP's number, of 24 bits.
     pub qp_num: u32,
     /// The block of the send queue at which the wr's entry begins, modulo 2^16.
@@ -73,7 +73,7 @@ impl fmt::Debug for Syndrome {
     }
 }
 
-impl Cqe {
+impl DirectCqe {
     /// The QP's number in the last word of an entry. Entries that cannot be parsed have one, too.
     #[inline]
     #[must_use]
@@ -131,27 +131,33 @@ mod tests {
 
     #[test]
     fn a_success_and_an_error_are_parsed_field_by_field() {
-        let success = Cqe { qp_num: 0xAB_CDEF, counter: 0x1234, outcome: CqeOutcome::Success };
-        assert_eq!(Cqe::parse(LAST, || panic!("a success needs no more")), Ok(success));
+        let success = DirectCqe { qp_num: 0xAB_CDEF, counter: 0x1234, outcome: CqeOutcome::Success };
+        assert_eq!(DirectCqe::parse(LAST, || panic!("a success needs no more")), Ok(success));
         // Owner, solicited and signature are no part of it.
-        assert_eq!(Cqe::parse(LAST | 0xFF03, || 0), Ok(success));
+        assert_eq!(DirectCqe::parse(LAST | 0xFF03, || 0), Ok(success));
         let outcome = CqeOutcome::Error { syndrome: Syndrome(0x13), vendor: 0x88 };
         // The operation of a failed wr is not looked at.
         let last = LAST & !(0xFF << 56) | 13 << 4;
-        assert_eq!(Cqe::parse(last, || 0xFFFF_FFFF_FFFF_8813), Ok(Cqe { outcome, ..success }));
+        assert_eq!(DirectCqe::parse(last, || 0xFFFF_FFFF_FFFF_8813), Ok(DirectCqe { outcome, ..success }));
     }
 
     #[test]
     fn what_no_read_gives_is_an_error() {
         for opcode in (1..=15).filter(|opcode| *opcode != 13) {
-            assert_eq!(Cqe::parse(LAST | u64::from(opcode) << 4, || 0), Err(CqeError::Opcode { opcode }));
+            assert_eq!(
+                DirectCqe::parse(LAST | u64::from(opcode) << 4, || 0),
+                Err(CqeError::Opcode { opcode })
+            );
         }
         for format in 1..4 {
-            assert_eq!(Cqe::parse(LAST | u64::from(format) << 2, || 0), Err(CqeError::Format { format }));
+            assert_eq!(
+                DirectCqe::parse(LAST | u64::from(format) << 2, || 0),
+                Err(CqeError::Format { format })
+            );
         }
         for operation in (0..=255).filter(|operation| *operation != 0x10) {
             let last = LAST & !(0xFF << 56) | u64::from(operation) << 56;
-            assert_eq!(Cqe::parse(last, || 0), Err(CqeError::Operation { operation }));
+            assert_eq!(DirectCqe::parse(last, || 0), Err(CqeError::Operation { operation }));
         }
     }
 

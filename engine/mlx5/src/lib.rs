@@ -15,8 +15,8 @@
 //! 1. [`DirectRails`] is all rails of one thread: for each rail a completion queue and a doorbell
 //!    register, and any number of send queues.
 //! 2. [`DirectPost`] is a commit on one send queue, a [`Post`](kvrail_core::provider::Post).
-//! 3. [`Cqe`] is a completion queue entry, parsed. Whatever the device writes, [`Cqe::parse`] gives
-//!    an entry that this crate understands, or a [`CqeError`].
+//! 3. [`DirectCqe`] is a completion queue entry, parsed. Whatever the device writes,
+//!    [`DirectCqe::parse`] gives an entry that this crate understands, or a [`CqeError`].
 //!
 //! # What a device must not be able to do
 //!
@@ -37,12 +37,13 @@ mod error;
 mod format;
 mod memory;
 mod post;
+mod posted;
 mod rails;
 mod send_queue;
 
-pub use cqe::{Cqe, CqeOutcome, Syndrome};
+pub use cqe::{CqeOutcome, DirectCqe, Syndrome};
 pub use error::{CqeError, DirectQueueError};
 pub use memory::{CompletionQueueMemory, DoorbellRegister, SendQueueMemory};
 pub use post::DirectPost;
+pub use posted::PostedWr;
 pub use rails::{DirectRails, Distrusted, QueuePlace, QueueRef};
-pub use send_queue::PostedWr;

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use crate::error::DirectQueueError;
 use crate::format::{ARM_REGISTER_WORD, BITS_24, BLOCK, BLOCK_WORDS};
-use crate::send_queue::PostedWr;
+use crate::posted::PostedWr;
 
 /// The index of a CQ's consumer in its doorbell record, in words of 32 bits.
 const CONSUMER: usize = 0;
@@ -20,8 +20,8 @@ const PRODUCER: usize = 1;
 
 /// The memory of a send queue, as `mlx5dv_init_obj` gives it, and its owner's own notes.
 ///
-/// The caller that gives it to [`DirectRails::open`](crate::DirectRails::open) makes the promises that
-/// stand there.
+/// The caller that gives it to [`DirectRails::open`](crate::DirectRails::open) makes the promises
+/// that stand there.
 #[derive(Clone, Copy, Debug)]
 pub struct SendQueueMemory {
     /// The first basic block (`sq.buf`).
@@ -140,7 +140,8 @@ pub(crate) struct Blocks {
     mask: u32,
 }
 
-// SAFETY: the caller of `new` promised that the memory is used by this value alone, and by the device.
+// SAFETY: the caller of `new` promised that the memory is used by this value alone, and by the
+// device.
 unsafe impl Send for Blocks {}
 
 impl Blocks {

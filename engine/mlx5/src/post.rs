@@ -6,7 +6,8 @@ use kvrail_core::provider::{Commit, Ends, KeyedEnds, KeyedReads, Piece, Post, Re
 use crate::barrier;
 use crate::format::{CQ_UPDATE, MAX_PIECES, RDMA_READ, READ_SEGMENTS, blocks, pair};
 use crate::memory::Register;
-use crate::send_queue::{PostedWr, SendQueue, Trust};
+use crate::posted::PostedWr;
+use crate::send_queue::{SendQueue, Trust};
 
 /// The send queue had no room, which credits prevent.
 const ENOMEM: i32 = 12;

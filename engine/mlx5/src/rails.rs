@@ -6,7 +6,7 @@ use kvrail_core::provider::{Commit, Post as _, Read};
 use kvrail_core::verbs_abi::{Wc, WcStatus};
 
 use crate::completion_queue::CompletionQueue;
-use crate::cqe::{Cqe, CqeOutcome};
+use crate::cqe::{CqeOutcome, DirectCqe};
 use crate::error::{CqeError, DirectQueueError};
 use crate::memory::{CompletionQueueMemory, CqEntries, Register, SendQueueMemory};
 use crate::post::DirectPost;
@@ -53,9 +53,9 @@ struct DirectRail {
     register: Option<Register>,
 }
 
-/// All rails of one thread. `P` is memory for the send queues, `&mut [QueuePlace]` or a box: a power
-/// of two, and twice as many places as queues, so that a queue is found by its QP's number in a
-/// step or two.
+/// All rails of one thread. `P` is memory for the send queues, `&mut [QueuePlace]` or a box: a
+/// power of two, and twice as many places as queues, so that a queue is found by its QP's number in
+/// a step or two.
 #[derive(Debug)]
 pub struct DirectRails<P> {
     rails: [Option<DirectRail>; MAX_RAILS],
@@ -241,7 +241,7 @@ impl<P: AsMut<[QueuePlace]>> DirectRails<P> {
         while n < out.len() && passed < this.cq.entries() {
             let Some(entry) = this.cq.next() else { break };
             read = true;
-            let qp_num = Cqe::qp_num(entry.last);
+            let qp_num = DirectCqe::qp_num(entry.last);
             let at = find(places, key(rail, qp_num));
             let Some(queue) = at.and_then(|at| places[at].queue.as_mut()) else {
                 passed += 1;
@@ -251,7 +251,7 @@ impl<P: AsMut<[QueuePlace]>> DirectRails<P> {
                 passed += 1;
                 continue;
             }
-            let parsed = Cqe::parse(entry.last, || entry.before());
+            let parsed = DirectCqe::parse(entry.last, || entry.before());
             match parsed.and_then(|cqe| queue.complete(cqe).map(|wr_id| (wr_id, cqe.outcome))) {
                 Ok((wr_id, outcome)) => {
                     out[n] = match outcome {

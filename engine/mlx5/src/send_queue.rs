@@ -3,30 +3,10 @@
 
 use kvrail_core::id::WrId;
 
-use crate::cqe::{Cqe, CqeOutcome};
+use crate::cqe::{CqeOutcome, DirectCqe};
 use crate::error::{CqeError, DirectQueueError};
 use crate::format::BITS_24;
 use crate::memory::{Blocks, ProducerRecord, SendQueueMemory};
-
-/// A note of this crate beside a block of a send queue: which wr begins there.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct PostedWr {
-    wr_id: u64,
-    /// The index of the block after its entry. At a block where no entry begins it is the block's
-    /// own index.
-    end: u32,
-}
-
-impl PostedWr {
-    /// A note that says nothing.
-    pub const EMPTY: Self = Self { wr_id: 0, end: 0 };
-
-    #[inline]
-    pub(crate) const fn new(wr_id: WrId, end: u32) -> Self {
-        Self { wr_id: wr_id.0, end }
-    }
-}
 
 /// Whether the device is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +52,7 @@ impl SendQueue {
 
     /// The wr that begins at the oldest block that no completion covers.
     pub(crate) fn oldest(&self) -> Option<WrId> {
-        (self.head != self.tail).then(|| WrId(self.blocks.noted(self.tail).wr_id))
+        (self.head != self.tail).then(|| self.blocks.noted(self.tail).wr_id())
     }
 
     /// Takes a completion: the wr that it is of. All earlier ones are covered by it.
@@ -81,14 +61,14 @@ impl SendQueue {
     ///
     /// It cannot be right.
     #[inline]
-    pub(crate) fn complete(&mut self, cqe: Cqe) -> Result<WrId, CqeError> {
+    pub(crate) fn complete(&mut self, cqe: DirectCqe) -> Result<WrId, CqeError> {
         let counter = cqe.counter;
         // The block with this number, modulo 2^16, that comes first from the tail on.
         let index = self.tail.wrapping_add(u32::from(counter.wrapping_sub(self.tail as u16)));
         let note = self.blocks.noted(index);
         // Posting has written a note for each block from the tail to the head.
         let is_posted = index.wrapping_sub(self.tail) < self.head.wrapping_sub(self.tail);
-        if !is_posted || note.end == index {
+        if !is_posted || note.end() == index {
             return Err(CqeError::NotOutstanding { counter });
         }
         match (cqe.outcome, self.trust) {
@@ -96,7 +76,7 @@ impl SendQueue {
             (CqeOutcome::Success, _) => return Err(CqeError::SuccessAfterError { counter }),
             (CqeOutcome::Error { .. }, _) => self.trust = Trust::Failed,
         }
-        self.tail = note.end;
-        Ok(WrId(note.wr_id))
+        self.tail = note.end();
+        Ok(note.wr_id())
     }
 }

@@ -31,8 +31,8 @@ fn entries_record_and_doorbell_equal_those_of_rdma_core() {
         let number = |value: &serde_json::Value| value.as_u64().expect("a number");
         let begin = number(&post["pi"]) as u32;
         let offset = number(&post["uar_off"]) as usize;
-        // The posts between, which the data leaves out: as many blocks, and doorbells that end where
-        // this one's place comes next.
+        // The posts between, which the data leaves out: as many blocks, and doorbells that end
+        // where this one's place comes next.
         let place = (offset - 0x800) / 0x100;
         memory.fill(begin - memory.head(), Some(place != memory.doorbells() as usize % 2));
         memory.clear_register();

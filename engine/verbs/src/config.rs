@@ -20,9 +20,10 @@ pub enum EncoderChoice {
     /// By `ibv_post_send`, on any device.
     #[default]
     SendWr,
-    /// As mlx5 work queue entries that are written in place (feature `mlx5`). It has met no ConnectX
-    /// yet. Where it cannot be used (without the feature, on another device, or on one that is set
-    /// up in a way that it does not know) READs are posted by `ibv_post_send`, and the log says why.
+    /// As mlx5 work queue entries that are written in place (feature `mlx5`). It has met no
+    /// ConnectX yet. Where it cannot be used (without the feature, on another device, or on one
+    /// that is set up in a way that it does not know) READs are posted by `ibv_post_send`, and the
+    /// log says why.
     Mlx5,
 }
 

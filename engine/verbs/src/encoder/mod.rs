@@ -5,8 +5,8 @@
 //! it in this folder and is chosen by type: [`Verbs<E>`](crate::Verbs) is generic over it, so a wr
 //! costs no branch.
 //!
-//! With the feature `mlx5` there is one for ConnectX, which has met no ConnectX yet, and a third that
-//! is one of the two, as [`VerbsConfig::encoder`](crate::VerbsConfig::encoder) says.
+//! With the feature `mlx5` there is one for ConnectX, which has met no ConnectX yet, and a third
+//! that is one of the two, as [`VerbsConfig::encoder`](crate::VerbsConfig::encoder) says.
 
 #[cfg(feature = "mlx5")]
 mod chosen;

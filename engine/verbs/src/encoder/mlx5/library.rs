@@ -15,7 +15,7 @@ use libloading::Library;
 use rdma_mummy_sys as sys;
 use static_assertions::const_assert_eq;
 
-use super::Unsuitable;
+use super::unsuitable::Unsuitable;
 
 /// `MLX5DV_OBJ_QP` and `MLX5DV_OBJ_CQ`.
 const OBJ_QP: u64 = 1 << 0;
@@ -177,8 +177,8 @@ impl Mlx5Library {
         })
     }
 
-    /// Where a completion queue lies. From now on libmlx5 leaves its entries alone, also when one of
-    /// its QPs is destroyed.
+    /// Where a completion queue lies. From now on libmlx5 leaves its entries alone, also when one
+    /// of its QPs is destroyed.
     ///
     /// # Safety
     ///

@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "queues of a device")]
 
 mod library;
+mod unsuitable;
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use kvrail_mlx5::{
 };
 
 use self::library::Mlx5Library;
+use self::unsuitable::Unsuitable;
 use super::contract::{Encoder, EncoderPost};
 use super::templates::{CHAIN, SGES};
 use crate::cq::CqHandle;
@@ -27,27 +29,6 @@ use crate::qp::states::{Qp, Reset};
 use crate::rail::Rail;
 
 const LIBRARY: &str = "libmlx5.so.1";
-
-/// Why this encoder cannot be used on these rails.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unsuitable {
-    #[error("{rail} is not of an mlx5 device")]
-    Driver { rail: String },
-    #[error("{rail} has no thread domain, so its QPs do not share a doorbell register of their own")]
-    NoThreadDomain { rail: String },
-    #[error("libmlx5 cannot be used: {reason}")]
-    Library { reason: String },
-    #[error("mlx5dv_init_obj: errno {errno}")]
-    InitObj { errno: i32 },
-    #[error("mlx5dv_init_obj gave no {what}")]
-    Missing { what: &'static str },
-    #[error("{0}")]
-    Queue(#[from] DirectQueueError),
-    #[error("a send queue of {blocks} blocks has no room for {depth} READs of {sges} pieces")]
-    Short { blocks: u32, depth: u32, sges: u32 },
-    #[error("a QP or CQ to try it with: {reason}")]
-    Probe { reason: String },
-}
 
 /// The notes of a send queue.
 type Notes = Box<[PostedWr]>;
@@ -142,7 +123,8 @@ fn check(memory: &SendQueueMemory, rail: &Rail) -> Result<(), Unsuitable> {
 //   several (kvrail-mlx5). An RC QP executes entries in order and completes them in order, and a
 //   completion is in the queue after its data (IBTA vol. 1, 9.5, 10.8.3).
 // - `drain` posts a signaled entry behind all others.
-// - kvrail-mlx5 rings the doorbell for the entries that it says are accepted, and in `commit` alone.
+// - kvrail-mlx5 rings the doorbell for the entries that it says are accepted, and in `commit`
+//   alone.
 // - A queue is the place of the QP that it was opened on. Dropping it touches nothing.
 unsafe impl Encoder for Mlx5Encoder {
     const CHAIN: usize = CHAIN;
