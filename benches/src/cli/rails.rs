@@ -139,8 +139,8 @@ pub(crate) struct VerbsArgs {
     #[arg(long, value_name = "N")]
     pub(crate) pkey_index: Option<u16>,
     /// How READs get into the NICs' send queues. `mlx5` needs a build with the feature of that name
-    /// and a ConnectX, and has met none yet; where it cannot be used the log says why, and READs are
-    /// posted by ibv_post_send.
+    /// and a ConnectX, and has met none yet; where it cannot be used the log says why, and READs
+    /// are posted by ibv_post_send.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) encoder: EncoderArg,
 }

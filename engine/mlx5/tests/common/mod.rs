@@ -44,8 +44,13 @@ impl Words {
 
     fn bytes(&self, from: usize, to: usize) -> Vec<u8> {
         assert!(to <= self.1 * 8);
-        // SAFETY: within the words, which are read as bytes.
-        (from..to).map(|at| unsafe { self.0.cast::<u8>().add(at).read_volatile() }).collect()
+        let byte = |at| {
+            // SAFETY: within the words, as checked above, which are read as bytes.
+            let byte = unsafe { self.0.cast::<u8>().add(at) };
+            // SAFETY: as above.
+            unsafe { byte.read_volatile() }
+        };
+        (from..to).map(byte).collect()
     }
 
     fn set(&self, index: usize, value: u64) {
