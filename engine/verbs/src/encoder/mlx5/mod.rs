@@ -13,9 +13,7 @@ use std::sync::Arc;
 use kvrail_core::id::{RailIndex, WrId};
 use kvrail_core::provider::{Commit, Ends, KeyedEnds, KeyedReads, Piece, Post, Read, UniformReads};
 use kvrail_core::verbs_abi::Wc;
-use kvrail_mlx5::{
-    DirectPost, DirectQueueError, DirectRails, PostedWr, QueuePlace, QueueRef, SendQueueMemory,
-};
+use kvrail_mlx5::{DirectPost, DirectRails, PostedWr, QueuePlace, QueueRef, SendQueueMemory};
 
 use self::library::Mlx5Library;
 use self::unsuitable::Unsuitable;
