@@ -86,3 +86,22 @@ pub(crate) fn entries_before_consumer() {
     #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
     fence(Ordering::SeqCst);
 }
+
+#[cfg(test)]
+mod tests {
+    /// Only a device could show whether the order is kept; this test checks that the code has the
+    /// instruction that keeps it.
+    #[test]
+    #[cfg(all(not(miri), target_arch = "x86_64"))]
+    fn writes_to_the_register_stand_between_fences() {
+        const SFENCE: &[u8] = &[0x0F, 0xAE, 0xF8];
+        let code = super::write_combining as fn() as *const u8;
+        let mut seen = std::vec::Vec::new();
+        while !seen.ends_with(SFENCE) {
+            assert!(seen.len() < 64, "no {SFENCE:02x?} in {seen:02x?}");
+            // SAFETY: within the program's code, which is mapped for reading: this function, whose
+            // instruction ends the loop, or a few bytes of what follows it.
+            seen.push(unsafe { code.wrapping_add(seen.len()).read_volatile() });
+        }
+    }
+}
