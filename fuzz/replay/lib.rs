@@ -8,8 +8,8 @@ mod tests {
 
     use arbitrary::{Arbitrary, Unstructured};
     use kvrail_fuzz::targets::{
-        completions, declaration, get, handover, look_up, plan, record, session_frames, session_message,
-        session_offer, wire_batch, wr_chain,
+        completions, declaration, get, handover, look_up, mlx5_entries, plan, record, session_frames,
+        session_message, session_offer, wire_batch, wr_chain,
     };
 
     /// The folder of the fuzz targets.
@@ -65,6 +65,11 @@ mod tests {
     }
 
     #[test]
+    fn mlx5_entries_seeds() {
+        replay("mlx5_entries", mlx5_entries::run);
+    }
+
+    #[test]
     fn plan_seeds() {
         replay("plan", plan::run);
     }
@@ -109,6 +114,7 @@ mod tests {
             "get",
             "handover",
             "look_up",
+            "mlx5_entries",
             "plan",
             "record",
             "session_frames",

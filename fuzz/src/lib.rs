@@ -17,6 +17,7 @@ pub mod targets {
     pub mod get;
     pub mod handover;
     pub mod look_up;
+    pub mod mlx5_entries;
     pub mod plan;
     pub mod record;
     pub mod session_frames;

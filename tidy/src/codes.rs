@@ -18,7 +18,7 @@ pub fn range(package: &str) -> Option<RangeInclusive<u32>> {
         "kvrail-core" => 2000..=2999,
         "kvrail-host" | "kvrail-local" => 3000..=3999,
         "kvrail-session" => 4000..=4999,
-        "kvrail-verbs" => 5000..=5999,
+        "kvrail-verbs" | "kvrail-mlx5" => 5000..=5999,
         "kvrail" => 6000..=6999,
         "kvrail-node" => 7000..=7999,
         "kvrail-capi" => 8000..=8999,

@@ -9,7 +9,7 @@ use syn::visit::Visit;
 use crate::workspace::{files, shown};
 
 /// The crates as the page calls them, each with the folders that hold its code and its tests.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 14] = [
     ("capi", &["engine/capi"]),
     ("conformance", &["engine/conformance"]),
     ("core", &["engine/core"]),
@@ -20,6 +20,7 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("layouts", &["layouts"]),
     ("local", &["engine/local"]),
     ("macros", &["macros"]),
+    ("mlx5", &["engine/mlx5", "engine/mlx5-device"]),
     ("session", &["engine/session"]),
     ("sim", &["engine/sim"]),
     ("verbs", &["engine/verbs"]),

@@ -91,6 +91,17 @@ impl Rails {
     }
 }
 
+/// How READs get into a NIC's send queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EncoderArg {
+    /// By ibv_post_send, on any device.
+    #[default]
+    Verbs,
+    /// As mlx5 work queue entries that are written in place; it has met no ConnectX yet.
+    Mlx5,
+}
+
 /// Settings that differ from fabric to fabric. They apply to verbs only.
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "RDMA (--transport verbs)")]
@@ -127,6 +138,11 @@ pub(crate) struct VerbsArgs {
     /// The partition, by its index.
     #[arg(long, value_name = "N")]
     pub(crate) pkey_index: Option<u16>,
+    /// How READs get into the NICs' send queues. `mlx5` needs a build with the feature of that name
+    /// and a ConnectX, and has met none yet; where it cannot be used the log says why, and READs
+    /// are posted by ibv_post_send.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) encoder: EncoderArg,
 }
 
 /// The error where verbs are requested and not built in.
@@ -142,7 +158,7 @@ impl VerbsArgs {
     /// The settings in the library's type.
     pub(crate) fn config(&self) -> anyhow::Result<kvrail::verbs::VerbsConfig> {
         use anyhow::Context;
-        use kvrail::verbs::{Mtu, VerbsConfig, config};
+        use kvrail::verbs::{EncoderChoice, Mtu, VerbsConfig, config};
 
         let usual = config();
         let mtu = |bytes| {
@@ -160,6 +176,10 @@ impl VerbsArgs {
             background_service_level: self.background_service_level,
             background_traffic_class: self.background_traffic_class,
             pkey_index: self.pkey_index.unwrap_or(usual.pkey_index),
+            encoder: match self.encoder {
+                EncoderArg::Verbs => EncoderChoice::SendWr,
+                EncoderArg::Mlx5 => EncoderChoice::Mlx5,
+            },
             ..usual
         };
         config.check()?;

@@ -21,7 +21,7 @@ use super::{Export, Exporter, PublisherTransport, ReaderTransport, TransportErro
 
 pub use kvrail_verbs::rail::Affinity;
 pub use kvrail_verbs::wire::Mtu;
-pub use kvrail_verbs::{Driver, VerbsConfig, VerbsStartError, devices, fork_safety};
+pub use kvrail_verbs::{Driver, EncoderChoice, VerbsConfig, VerbsStartError, devices, fork_safety};
 
 /// Rails over RDMA, for a reader.
 #[derive(Debug)]

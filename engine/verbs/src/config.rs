@@ -13,6 +13,20 @@ pub const RNR_DELAY_MS: f64 = 10.24;
 /// of RNR NAK timers).
 pub(crate) const RNR_TIMER: u8 = 20;
 
+/// How READs get into a send queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncoderChoice {
+    /// By `ibv_post_send`, on any device.
+    #[default]
+    SendWr,
+    /// As mlx5 work queue entries that are written in place (feature `mlx5`). It has met no
+    /// ConnectX yet. Where it cannot be used (without the feature, on another device, or on one
+    /// that is set up in a way that it does not know) READs are posted by `ibv_post_send`, and the
+    /// log says why.
+    Mlx5,
+}
+
 /// How rails over verbs are set up. The defaults suit usual RoCE and InfiniBand fabrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerbsConfig {
@@ -69,6 +83,8 @@ pub struct VerbsConfig {
     /// The most bytes of one memory region, below what the device can do. `u64::MAX`: what the
     /// device can do. A publisher registers longer memory in pieces; a reader refuses it.
     pub max_mr_bytes: u64,
+    /// How READs get into a reader's send queues.
+    pub encoder: EncoderChoice,
 }
 
 impl VerbsConfig {
@@ -92,6 +108,7 @@ impl VerbsConfig {
         rnr_retry: 7,
         relaxed_ordering: true,
         max_mr_bytes: u64::MAX,
+        encoder: EncoderChoice::SendWr,
     };
 
     /// Checks what can be checked without a device.

@@ -108,6 +108,11 @@ impl CqHandle {
         self.raw.as_ptr()
     }
 
+    #[cfg(feature = "mlx5")]
+    pub(crate) const fn raw(&self) -> NonNull<sys::ibv_cq> {
+        self.raw
+    }
+
     pub(crate) const fn entries(&self) -> u32 {
         self.entries
     }

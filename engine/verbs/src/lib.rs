@@ -58,9 +58,11 @@ mod test_regressions;
 mod test_seeds;
 pub mod wire;
 
-pub use config::{RNR_DELAY_MS, VerbsConfig, VerbsConfigError};
+pub use config::{EncoderChoice, RNR_DELAY_MS, VerbsConfig, VerbsConfigError};
 pub use connect::{AcceptedLane, PendingLane, QpAcceptor, QpDialer, UnopenedLane, pairing};
 pub use device::{Driver, ForkSafety, devices, fork_safety, gid};
+#[cfg(feature = "mlx5")]
+pub use encoder::{ChosenEncoder, ChosenPost, ChosenQueue, Mlx5Encoder, Mlx5Post, Mlx5Queue};
 pub use encoder::{Encoder, EncoderPost, SendWrEncoder, SendWrPost, SendWrQueue};
 pub use error::{Errno, MrError, RailError, Unreachable, VerbsLaneError, VerbsRegionError, VerbsStartError};
 pub use mr::{Rights, VerbsRegion};

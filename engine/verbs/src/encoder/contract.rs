@@ -23,6 +23,7 @@ use crate::qp::handle::QpHandle;
 /// | [`open`](Self::open) | once per lane, on a QP in RTS, before the first commit |
 /// | [`begin`](Self::begin), `read` and its like, `commit` | for each commit |
 /// | [`drain`](Self::drain) | once per lane, when it is in the error state |
+/// | [`close`](Self::close) | once per lane, before its QP is destroyed |
 /// | [`poll`](Self::poll), [`arm`](Self::arm) | for each rail's completion queue |
 ///
 /// All calls come from one thread at a time. `read`, `read_uniform`, `scatter` and `commit` are
@@ -87,6 +88,12 @@ pub unsafe trait Encoder: fmt::Debug + Send + Sized + 'static {
     ///
     /// The queue was opened by this encoder, and its QP has not been destroyed.
     unsafe fn drain(&mut self, queue: &mut Self::Queue, wr_id: WrId) -> Result<(), i32>;
+
+    /// Gives a queue up. Its QP is destroyed afterwards. A queue may also be dropped without this
+    /// call, when the provider ends.
+    fn close(&mut self, queue: Self::Queue) {
+        drop(queue);
+    }
 
     /// Takes completions of `rail`, oldest first, into the front of `out`, and says how many.
     ///

@@ -7,11 +7,11 @@ use kvrail_core::provider::{Commit, Ends, KeyedEnds, KeyedReads, Piece, Post, Re
 
 use super::progress::Progress;
 use crate::connect::Counted;
-use crate::encoder::{Encoder, EncoderPost, SendWrEncoder};
+use crate::encoder::{DefaultEncoder, Encoder, EncoderPost};
 
 /// A lane of [`Verbs`](crate::Verbs). Dropping one does not close it:
 /// [`Provider::close`](kvrail_core::provider::Provider::close) does, or the end of the provider.
-pub struct VerbsLane<E: Encoder = SendWrEncoder> {
+pub struct VerbsLane<E: Encoder = DefaultEncoder> {
     pub(super) queue: E::Queue,
     /// The provider that opened it, and the id that the engine gave it.
     pub(super) provider: ProviderId,
@@ -44,7 +44,7 @@ impl<E: Encoder> fmt::Debug for VerbsLane<E> {
 }
 
 /// A commit being built by the encoder. Its wrs are counted when it is committed.
-pub struct VerbsPost<'a, E: Encoder = SendWrEncoder> {
+pub struct VerbsPost<'a, E: Encoder = DefaultEncoder> {
     pub(super) post: E::Post<'a>,
     pub(super) rail: RailIndex,
     pub(super) progress: &'a mut Progress,

@@ -37,7 +37,7 @@ use self::queues::Queues;
 use self::watch::Watch;
 use crate::config::VerbsConfig;
 use crate::connect::UnopenedLane;
-use crate::encoder::{Encoder, SendWrEncoder};
+use crate::encoder::{DefaultEncoder, Encoder, choose};
 use crate::error::{RailError, VerbsLaneError, VerbsRegionError, VerbsStartError};
 use crate::mr::{Rights, VerbsRegion};
 use crate::qp::handle::QpHandle;
@@ -48,7 +48,7 @@ use crate::rail::{self, Rail, Side};
 /// On the engine's thread `begin`, `read`, `commit` and `poll` make no heap call, take no lock and
 /// make no system call of ours. What a provider library does in its `post_send` and `poll_cq` is
 /// its own (rxe's doorbell is a system call). A control thread changes and destroys QPs.
-pub struct Verbs<E: Encoder = SendWrEncoder> {
+pub struct Verbs<E: Encoder = DefaultEncoder> {
     queues: Queues,
     encoder: E,
     control: Control,
@@ -82,7 +82,8 @@ impl Verbs {
     /// There are no rails or too many of them, one is in use or was opened for a producer, or the
     /// system gave no thread.
     pub fn start(rails: Vec<Arc<Rail>>) -> Result<Self, RailError> {
-        Self::start_with(rails, SendWrEncoder::new())
+        Self::check(&rails)?;
+        Self::over(&rails, choose)
     }
 }
 
@@ -93,16 +94,22 @@ impl<E: Encoder> Verbs<E> {
     ///
     /// As [`start`](Verbs::start).
     pub fn start_with(rails: Vec<Arc<Rail>>, encoder: E) -> Result<Self, RailError> {
+        Self::check(&rails)?;
+        Self::over(&rails, |_| encoder)
+    }
+
+    fn check(rails: &[Arc<Rail>]) -> Result<(), RailError> {
         if rails.is_empty() || rails.len() > MAX_RAILS {
             return Err(RailError::Count(rails.len()));
         }
         if let Some(rail) = rails.iter().find(|rail| rail.side() != Side::Reader) {
             return Err(RailError::WrongSide { rail: rail.name().into(), side: rail.side() });
         }
-        Self::over(&rails, encoder)
+        Ok(())
     }
 
-    fn over(rails: &[Arc<Rail>], encoder: E) -> Result<Self, RailError> {
+    /// `make` gets rails that no other engine drives.
+    fn over(rails: &[Arc<Rail>], make: impl FnOnce(&[Arc<Rail>]) -> E) -> Result<Self, RailError> {
         let wake = Arc::new(wake_fd()?);
         let queues = Queues::new(rails);
         let channels = queues.rails.iter().map(|queue| queue.rail.channel().map(AsFd::as_fd));
@@ -110,6 +117,7 @@ impl<E: Encoder> Verbs<E> {
             Watch::new(&wake, channels).map_err(|errno| RailError::System { what: "epoll", errno })?;
         let lanes = queues.rails.iter().map(|queue| queue.max_lanes).sum();
         let control = Control::start(rails, lanes, &wake)?;
+        let encoder = make(rails);
         Ok(Self {
             queues,
             encoder,
@@ -299,6 +307,8 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
         if lane.provider == self.id
             && let Some(qp) = self.qps.get_mut(usize::from(lane.slot)).and_then(Option::take)
         {
+            // Before the QP is destroyed: its memory goes with it.
+            self.encoder.close(lane.queue);
             self.control.destroy_later(lane.id, qp);
         }
     }

@@ -69,6 +69,11 @@ impl QpHandle {
         self.raw.as_ptr()
     }
 
+    #[cfg(feature = "mlx5")]
+    pub(crate) const fn raw(&self) -> NonNull<sys::ibv_qp> {
+        self.raw
+    }
+
     pub(crate) fn rail(&self) -> &Arc<Rail> {
         self.reclaimer.rail()
     }

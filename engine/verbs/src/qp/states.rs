@@ -170,16 +170,16 @@ impl Qp<Rtr> {
 }
 
 impl Qp<Rts> {
-    pub(crate) const fn handle(&self) -> &QpHandle {
-        &self.handle
-    }
-
     pub(crate) fn into_handle(self) -> QpHandle {
         self.handle
     }
 }
 
 impl<State> Qp<State> {
+    pub(crate) const fn handle(&self) -> &QpHandle {
+        &self.handle
+    }
+
     pub(crate) fn rail(&self) -> &Arc<Rail> {
         self.handle.rail()
     }

@@ -155,6 +155,12 @@ impl Rail {
         self.domain.pd()
     }
 
+    /// Whether QPs of this rail share a doorbell register that no other QP uses.
+    #[cfg(feature = "mlx5")]
+    pub(crate) const fn has_thread_domain(&self) -> bool {
+        self.domain.has_thread_domain()
+    }
+
     /// The domain that QPs are made in.
     pub(crate) fn qp_domain(&self) -> *mut sys::ibv_pd {
         self.domain.for_qps()

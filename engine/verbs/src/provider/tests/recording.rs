@@ -96,7 +96,7 @@ const ID: LaneId = LaneId::new(4, 1);
 const RAIL: RailIndex = RailIndex(2);
 
 fn opened(room: usize) -> (Verbs<Recording>, VerbsLane<Recording>) {
-    let mut verbs = Verbs::over(&[], Recording::default()).unwrap();
+    let mut verbs = Verbs::over(&[], |_| Recording::default()).unwrap();
     verbs.queues.progress.begin(WrId::new(ID, 0));
     let queue = Queue { room, entries: Vec::new(), doorbells: 0 };
     let lane = VerbsLane {

@@ -11,10 +11,12 @@ use kvrail_core::verbs_abi::{Wc, WcStatus};
 use rdma_mummy_sys as sys;
 
 use crate::encoder::{SendWrEncoder, SendWrQueue};
-use crate::provider::{Verbs, VerbsLane};
+use crate::provider::{Verbs as Generic, VerbsLane};
+
+type Verbs = Generic<SendWrEncoder>;
 
 /// READs in one commit at most.
-const CHAIN: usize = Verbs::<SendWrEncoder>::CHAIN;
+const CHAIN: usize = Verbs::CHAIN;
 
 /// A work request that the driver got: wr_id, remote address, rkey, local address, length, lkey,
 /// flags.
@@ -63,8 +65,8 @@ unsafe extern "C" fn driver(
 }
 
 /// A provider without rails, and a lane of it on a QP that is not there.
-fn opened() -> (Verbs, VerbsLane) {
-    let verbs = Verbs::over(&[], SendWrEncoder::new()).unwrap();
+fn opened() -> (Verbs, VerbsLane<SendWrEncoder>) {
+    let verbs = Verbs::over(&[], |_| SendWrEncoder::new()).unwrap();
     let lane = VerbsLane {
         queue: SendWrQueue { qp: ptr::null_mut(), post_send: driver },
         provider: verbs.id,
@@ -89,7 +91,7 @@ fn read(lane: LaneId, seq: u32, signaled: bool) -> Read {
     }
 }
 
-fn commit(verbs: &mut Verbs, lane: &mut VerbsLane, reads: &[Read]) -> Commit {
+fn commit(verbs: &mut Verbs, lane: &mut VerbsLane<SendWrEncoder>, reads: &[Read]) -> Commit {
     // SAFETY: the driver of this test touches no QP and no memory.
     let mut post = unsafe { verbs.begin(lane) };
     reads.iter().for_each(|&r| post.read(r));
