@@ -18,6 +18,12 @@ use crate::output::progress::Bar;
 use crate::output::{verdict, write};
 use crate::process::stop;
 
+/// How long each row is measured at least, unless the user says otherwise.
+const DURATION: Duration = Duration::from_secs(1);
+/// The longest that all rounds of all layouts take because a busy machine is not steady. What comes
+/// before and after the rounds takes some ten seconds more.
+const ROUNDS: Duration = Duration::from_secs(24);
+
 /// Start a producer here, read from it in every way, and compare with memcpy (what a bare run
 /// does).
 #[derive(Debug, clap::Args)]
@@ -29,9 +35,10 @@ pub(crate) struct Args {
     /// many as there are cores, from 2 to 8.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=16))]
     rails: Option<u8>,
-    /// How long each row is measured, spread over rounds in which all rows take turns.
-    #[arg(long, default_value = "2s", value_parser = duration)]
-    duration: Duration,
+    /// How long each row is measured, spread over rounds in which all rows take turns. By default
+    /// 1s, and then more rounds until memcpy is steady, as long as the demo ends within 40 s.
+    #[arg(long, value_parser = duration)]
+    duration: Option<Duration>,
     #[command(flatten)]
     report: ReportArgs,
     /// Bytes of published pages, e.g. 512MiB. By default that, or an eighth of the available memory
@@ -45,6 +52,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     stop::end_process_1_on_signals()?;
     let json = args.report.json.as_deref().map(Sink::open).transpose()?;
     let layouts = if args.layouts.is_empty() { &OF_THE_DEMO[..] } else { &args.layouts[..] };
+    let duration = args.duration.unwrap_or(DURATION);
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
     // 2 to 8 fits into a u8.
     let many = args.rails.unwrap_or(cores.clamp(2, 8) as u8);
@@ -58,7 +66,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let ladder = Ladder {
         rungs,
         pages: Pages::Here { working_set, rails: Rails::Count(many), copiers: many },
-        duration: args.duration,
+        duration,
+        until_steady: args.duration.is_none().then(|| ROUNDS / layouts.len() as u32),
         verify: args.report.verify,
         over: Transport::Shm,
         verbs: &VerbsArgs::default(),
@@ -70,6 +79,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         source: &source,
         facts: &Environment::read(&source),
         stop: None,
+        meeting: None,
         late: Duration::ZERO,
     };
     let watch = Watch::start();
@@ -79,7 +89,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut noise = NoiseMeter::new();
     let mut meta = Meta::of("demo", Transport::Shm.label(), layouts);
     for named in layouts {
-        let Measured { rows: mut measured, widest } = ladder.measure_layout(*named, &bar, &mut noise)?;
+        let measured = ladder.measure_layout(*named, &bar, &mut noise)?;
+        let Measured { rows: mut measured, widest, failure, .. } = measured;
+        failure.map_or(Ok(()), Err)?;
         meta.working_set.push(u64::from(widest.pages) * u64::from(named.layout.page_bytes()));
         (meta.chunk_bytes, meta.rails) = (widest.chunk_bytes, widest.rails);
         rows.append(&mut measured);
@@ -87,7 +99,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     bar.done();
     meta.concurrency = ladder::CONCURRENCY;
     meta.processes = many;
-    meta.duration_s = args.duration.as_secs_f64();
+    meta.duration_s = duration.as_secs_f64();
     meta.warmup_s = ladder::WARMUP.as_secs_f64() * f64::from(ladder.rounds());
     meta.verify = args.report.verify;
     let mut document = Report::new(meta, rows, &watch);

@@ -16,6 +16,7 @@ mod node;
 pub(crate) mod noise;
 mod pattern;
 mod place;
+pub(crate) mod processes;
 pub(crate) mod producer;
 pub(crate) mod schedule;
 pub(crate) mod spread;
