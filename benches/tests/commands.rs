@@ -81,15 +81,23 @@ fn commands() -> Vec<Command> {
     for path in files {
         let file = path.file_name().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&path).unwrap();
-        let (mut block, mut section) = (None::<String>, String::new());
-        for line in text.lines() {
+        let (mut block, mut section, mut paragraph) = (None::<String>, String::new(), String::new());
+        for line in text.lines().chain([""]) {
             if block.is_none() && line.starts_with('#') {
                 section.clear();
             }
             section += line;
             section.push('\n');
             let command = |text: String| Command { text, file: file.clone(), section: section.clone() };
-            if let Some(language) = line.trim().strip_prefix("```") {
+            let fence = line.trim().strip_prefix("```");
+            if block.is_none() && (line.is_empty() || fence.is_some()) {
+                // Every second part is code, which may go on in the next line. A name alone is no
+                // command.
+                let code = paragraph.split('`').skip(1).step_by(2).filter(|code| code.contains(' '));
+                all.extend(code.filter_map(of_line).map(command));
+                paragraph.clear();
+            }
+            if let Some(language) = fence {
                 block = if block.is_some() { None } else { Some(language.to_owned()) };
             } else if let Some(language) = &block {
                 // Others are programs, or files of settings.
@@ -97,9 +105,7 @@ fn commands() -> Vec<Command> {
                     all.extend(of_line(line).map(command));
                 }
             } else {
-                // Every second part is code. A name alone is no command.
-                let code = line.split('`').skip(1).step_by(2).filter(|code| code.contains(' '));
-                all.extend(code.filter_map(of_line).map(command));
+                paragraph = format!("{paragraph} {}", line.trim()).trim_start().to_owned();
             }
         }
     }
@@ -113,7 +119,11 @@ fn option<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
 
 /// The file of a test, an example or a benchmark that a command of cargo names.
 fn file_of(words: &[&str]) -> Option<String> {
-    let package = option(words, "-p").unwrap_or("kvrail-examples");
+    let package = option(words, "-p").unwrap_or(if words.contains(&"--bench") {
+        "kvrail-bench"
+    } else {
+        "kvrail-examples"
+    });
     let of_package = |manifest: &PathBuf| {
         let text = fs::read_to_string(manifest).unwrap_or_default();
         text.lines().any(|line| line == format!("name = \"{package}\""))
@@ -147,7 +157,7 @@ fn by(command: &Command) -> Result<By, String> {
     Ok(match &words[..] {
         ["cargo", "run", "--release"] => ci("cargo run --release\n"),
         ["cargo", "test"] => ci("\n  cargo test\n"),
-        ["cargo", "build", .., "-p", "kvrail-bench", "--features", "verbs"] => {
+        ["cargo", "build", ..] if words.contains(&"kvrail-bench") && words.contains(&"verbs") => {
             ci("clippy -p kvrail -p kvrail-bench")
         }
         ["cargo", "build", "--release", "-p", "kvrail-capi", ..] => {
@@ -156,9 +166,8 @@ fn by(command: &Command) -> Result<By, String> {
         ["cargo", "bench", "-p", "kvrail-counted"] => ci("cargo bench -p kvrail-counted"),
         ["cargo", "test", "-p", "kvrail-tidy"] => ci("cargo test -p kvrail-tidy"),
         ["cargo", "doc", ..] => ci("cargo doc --workspace --no-deps"),
-        ["cargo", "run", .., "--features", "cuda", "--", "drive", ..] | ["ibv_devinfo", ..] => {
-            By::Hand("NIC")
-        }
+        ["cargo", "run", ..] if words.contains(&"cuda") => By::Hand("NIC"),
+        ["ibv_devinfo", ..] => By::Hand("what only drivers tell"),
         ["cargo", "run" | "test" | "bench", ..] => {
             By::File(file_of(&words).ok_or("no such test, example or benchmark")?)
         }
@@ -331,6 +340,7 @@ fn run_here(scene: &Scene, command: &Command) -> Result<(), String> {
     if let Some(served) = &served {
         let address = served.args()[2].to_owned();
         match args.iter().position(|arg| arg == "--connect") {
+            Some(at) if at + 1 == args.len() => return Err("--connect has no value".into()),
             Some(at) => args[at + 1] = address,
             None => args.extend(["--connect".into(), address]),
         }

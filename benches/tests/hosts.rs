@@ -48,7 +48,8 @@ fn hosts_that_measure_together_are_counted_together() {
     let served = Served::start(&PAGES);
     let at = meeting();
     let more = ["--duration", "1s", "--processes", "2", "--concurrency", "1,2"];
-    let outputs = ended((0..3).map(|_| host(&served, &at, "3", &more)));
+    let started: Vec<_> = (0..3).map(|_| host(&served, &at, "3", &more)).collect();
+    let outputs = ended(started);
     let all = reports(&outputs);
     for (number, report) in all.iter().enumerate() {
         assert_eq!(report["partial"], false);

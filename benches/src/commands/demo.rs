@@ -1,7 +1,7 @@
 //! `demo`: the ladder, from a plain copy to many rails and many processes, over the same pages.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::catalogue::{NamedLayout, OF_THE_DEMO, named_layout};
 use crate::cli::common::{ReportArgs, Transport, duration, size};
@@ -20,9 +20,9 @@ use crate::process::stop;
 
 /// How long each row is measured at least, unless the user says otherwise.
 const DURATION: Duration = Duration::from_secs(1);
-/// The longest that all rounds of all layouts take because a busy machine is not steady. What comes
-/// before and after the rounds takes some ten seconds more.
-const ROUNDS: Duration = Duration::from_secs(24);
+/// When all rounds of all layouts have ended, after the start, however busy the machine is. The
+/// comparison of every byte comes after that.
+const ROUNDS: Duration = Duration::from_secs(32);
 
 /// Start a producer here, read from it in every way, and compare with memcpy (what a bare run
 /// does).
@@ -63,11 +63,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         write::stderr(working_set::reduced(working_set, &memory).as_bytes())?;
     }
     let source = Source::at(Path::new("/"));
-    let ladder = Ladder {
+    let mut ladder = Ladder {
         rungs,
         pages: Pages::Here { working_set, rails: Rails::Count(many), copiers: many },
         duration,
-        until_steady: args.duration.is_none().then(|| ROUNDS / layouts.len() as u32),
+        until_steady: None,
         verify: args.report.verify,
         over: Transport::Shm,
         verbs: &VerbsArgs::default(),
@@ -88,7 +88,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     let mut noise = NoiseMeter::new();
     let mut meta = Meta::of("demo", Transport::Shm.label(), layouts);
-    for named in layouts {
+    let began = Instant::now();
+    for (number, named) in layouts.iter().enumerate() {
+        if args.duration.is_none() {
+            // Each of those that are left gets the same time, of which its pages take a part.
+            let left = ROUNDS.saturating_sub(began.elapsed()) / (layouts.len() - number) as u32;
+            ladder.until_steady = Some(left.mul_f64(0.75));
+        }
         let measured = ladder.measure_layout(*named, &bar, &mut noise)?;
         let Measured { rows: mut measured, widest, failure, .. } = measured;
         failure.map_or(Ok(()), Err)?;

@@ -70,8 +70,8 @@ pub(crate) struct Ladder<'a> {
     pub(crate) pages: Pages,
     /// How long each row is measured.
     pub(crate) duration: Duration,
-    /// Rounds go on beyond `duration` until the plain copy is steady, or all rounds of the layout
-    /// have taken this long together; `None`: they do not.
+    /// Rounds go on beyond `duration` until the plain copy is steady, and end before it where all
+    /// rounds of the layout would take longer than this together; `None`: neither.
     pub(crate) until_steady: Option<Duration>,
     pub(crate) verify: Verify,
     /// Settings that all rows have. `verbs`, `transport` and the like are taken from here.
@@ -470,7 +470,7 @@ impl Ladder<'_> {
             if number <= rounds {
                 bar.add(1);
             }
-            if number >= rounds && self.enough(laps, began.elapsed(), number) {
+            if self.enough(laps, began.elapsed(), number) {
                 break;
             }
         }
@@ -503,10 +503,14 @@ impl Ladder<'_> {
         .into()
     }
 
-    /// Whether the planned rounds need no more after them. So many took so long.
+    /// Whether there need be no more rounds. So many took so long.
     fn enough(&self, laps: &[Lap], took: Duration, number: u32) -> bool {
-        let Some(limit) = self.until_steady else { return true };
-        took + took / number > limit || steady(plain_copy(laps), self.rounds() as usize)
+        match self.until_steady {
+            None => number >= self.rounds(),
+            // One more would take too long.
+            Some(limit) if took + took / number > limit => true,
+            Some(_) => steady(plain_copy(laps), self.rounds() as usize),
+        }
     }
 
     /// One round of the row with this number.
