@@ -167,7 +167,7 @@ fn by(command: &Command) -> Result<By, String> {
         ["cargo", "test", "-p", "kvrail-tidy"] => ci("cargo test -p kvrail-tidy"),
         ["cargo", "doc", ..] => ci("cargo doc --workspace --no-deps"),
         ["cargo", "run", ..] if words.contains(&"cuda") => By::Hand("NIC"),
-        ["ibv_devinfo", ..] => By::Hand("what only drivers tell"),
+        ["ibv_devinfo", ..] => By::Hand("device"),
         ["cargo", "run" | "test" | "bench", ..] => {
             By::File(file_of(&words).ok_or("no such test, example or benchmark")?)
         }
@@ -266,6 +266,7 @@ impl Scene {
                 ("--json" | "--html" | "--markdown", _) => self.path("out"),
                 ("--svg", _) => self.path("charts"),
                 ("layout", "NAME") => "v4_c4".into(),
+                (_, "<name>") => "serve".into(),
                 ("--hosts", _) => "2".into(),
                 ("serve" | "drive" | "churn" | "ladder", "…") => continue,
                 ("report", "…") | (_, "FILES…" | "BEFORE" | "AFTER" | "ladder.json") => {
@@ -274,6 +275,9 @@ impl Scene {
                 _ => word,
             };
             args.push(value);
+        }
+        if args == ["report"] {
+            args.push(self.report.clone());
         }
         args
     }
@@ -394,7 +398,11 @@ fn every_command_of_kvrail_bench_runs_as_it_is_written() {
                 .args(["-c", &command.text])
                 .current_dir(&scene.folder)
                 .status();
-            shell.unwrap().success().then_some(()).ok_or("the shell fails".into())
+            // Each `serve` of this test has the key of all tests.
+            let key = scene.path("key");
+            let made = shell.unwrap().success() && fs::metadata(&key).is_ok_and(|file| file.len() == 32);
+            fs::write(&key, KEY).unwrap();
+            made.then_some(()).ok_or("the shell fails".into())
         } else {
             run_here(&scene, &command)
         };

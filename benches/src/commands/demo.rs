@@ -1,6 +1,7 @@
 //! `demo`: the ladder, from a plain copy to many rails and many processes, over the same pages.
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::catalogue::{NamedLayout, OF_THE_DEMO, named_layout};
@@ -16,7 +17,7 @@ use crate::output::host::Watch;
 use crate::output::json::{Meta, Report, Sink};
 use crate::output::progress::Bar;
 use crate::output::{verdict, write};
-use crate::process::stop;
+use crate::process::stop::Stop;
 
 /// How long each row is measured at least, unless the user says otherwise.
 const DURATION: Duration = Duration::from_secs(1);
@@ -48,8 +49,8 @@ pub(crate) struct Args {
 }
 
 /// Measures every row of every layout, and reports.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    stop::end_process_1_on_signals()?;
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut stop = Stop::catch()?;
     let json = args.report.json.as_deref().map(Sink::open).transpose()?;
     let layouts = if args.layouts.is_empty() { &OF_THE_DEMO[..] } else { &args.layouts[..] };
     let duration = args.duration.unwrap_or(DURATION);
@@ -78,7 +79,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         gpu: None,
         source: &source,
         facts: &Environment::read(&source),
-        stop: None,
+        stop: Some(&stop),
         meeting: None,
         late: Duration::ZERO,
     };
@@ -95,6 +96,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let left = ROUNDS.saturating_sub(began.elapsed()) / (layouts.len() - number) as u32;
             ladder.until_steady = Some(left.mul_f64(0.75));
         }
+        if stop.requested() {
+            break;
+        }
         let measured = ladder.measure_layout(*named, &bar, &mut noise)?;
         let Measured { rows: mut measured, widest, failure, .. } = measured;
         failure.map_or(Ok(()), Err)?;
@@ -105,11 +109,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     bar.done();
     meta.concurrency = ladder::CONCURRENCY;
     meta.processes = many;
-    meta.duration_s = duration.as_secs_f64();
-    meta.warmup_s = ladder::WARMUP.as_secs_f64() * f64::from(ladder.rounds());
+    // Each layout has as many rounds as it took.
+    let rounds = rows.iter().map(|row| row.rounds_gb_per_s.rounds).max().unwrap_or(0) as f64;
+    meta.duration_s = duration.as_secs_f64() / f64::from(ladder.rounds()) * rounds;
+    meta.warmup_s = ladder::WARMUP.as_secs_f64() * rounds;
     meta.verify = args.report.verify;
     let mut document = Report::new(meta, rows, &watch);
-    document.noise = Some(noise.noise());
+    document.partial = stop.requested();
+    document.noise = (!document.results.is_empty()).then(|| noise.noise());
     let text = verdict::text(&document, many);
-    document.deliver(&text, json)
+    document.deliver(&text, json)?;
+    Ok(stop.exit_code())
 }

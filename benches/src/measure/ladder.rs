@@ -4,7 +4,6 @@
 //! Rounds of all rows take turns, so that other load on the machine slows all of them in the same
 //! way.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -17,22 +16,18 @@ use crate::cli::key::Key;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::machine::counters::{self, Counters};
 use crate::machine::environment::Environment;
-use crate::machine::placement::Cpus;
 use crate::machine::source::Source;
 use crate::measure::crew::{self, Plan};
+use crate::measure::lap::{Lap, steady};
 use crate::measure::noise::NoiseMeter;
 use crate::measure::processes::Process;
 use crate::measure::producer;
 use crate::measure::schedule::Load;
-use crate::measure::spread::Spread;
-use crate::measure::window::Tally;
-use crate::output::json::{COPY, RailFigure, Row, Shape};
+use crate::output::json::{COPY, Row, Shape};
 use crate::output::progress::Bar;
 use crate::process::hosts::{Hosts, Meeting, Settings};
 use crate::process::parent::Child;
-use crate::process::protocol::{
-    CopySetup, GetterSetup, ProducerSetup, Ready, Role, Routine, Verified, WorkerSetup,
-};
+use crate::process::protocol::{CopySetup, GetterSetup, ProducerSetup, Ready, Role, Routine, WorkerSetup};
 use crate::process::stop::Stop;
 
 /// Batches in flight per process: four that carry data, and others whose pages are being validated
@@ -45,9 +40,6 @@ pub(crate) const WARMUP: Duration = Duration::from_millis(40);
 const ROUND: Duration = Duration::from_millis(200);
 /// The longest round of a row in which no batch has ended.
 const LONGER: Duration = Duration::from_secs(5);
-
-/// A row is steady when the quartiles of its rounds are at most this far apart, over their median.
-pub(crate) const STEADY: f64 = 0.1;
 
 /// How long the readers by key keep the records of pages: the default of a node.
 const DIR_CACHE: Duration = Duration::from_secs(5);
@@ -140,84 +132,6 @@ pub(crate) struct Measured {
     pub(crate) widest: Ready,
     /// Why the rows are missing or short; `None`: they are not.
     pub(crate) failure: Option<anyhow::Error>,
-}
-
-/// A row while it is measured.
-struct Lap {
-    scenario: String,
-    shape: Shape,
-    /// The index of the crew that does it.
-    crew: usize,
-    routine: Routine,
-    tally: Tally,
-    verified: Verified,
-    /// The rails' names of each process, and the CPUs to which it is bound.
-    rails: Vec<(Vec<String>, Option<Cpus>)>,
-    /// By how much the counters of each rail rose.
-    counters: BTreeMap<String, Counters>,
-}
-
-impl Lap {
-    fn new(scenario: &str, shape: Shape, crew: usize, routine: Routine) -> Self {
-        Self {
-            scenario: scenario.into(),
-            shape,
-            crew,
-            routine,
-            tally: Tally::default(),
-            verified: Verified::default(),
-            rails: Vec::new(),
-            counters: BTreeMap::new(),
-        }
-    }
-
-    /// What each rail of each process carried: its share of the bytes, of what its process read in
-    /// the windows that count.
-    fn per_rail(&self) -> Vec<RailFigure> {
-        let seconds = self.tally.time.as_secs_f64();
-        let page = f64::from(self.shape.named.layout.page_bytes());
-        let mut all_rails = Vec::new();
-        for (number, ((rails, cpus), share)) in self.rails.iter().zip(&self.tally.workers).enumerate() {
-            let all: u64 = share.rail_bytes.iter().sum();
-            for (at, rail) in rails.iter().enumerate() {
-                let part = match (rails.len(), share.rail_bytes.get(at)) {
-                    (1, _) => 1.0,
-                    (_, Some(&bytes)) if all > 0 => bytes as f64 / all as f64,
-                    // A process that gets by key does not say.
-                    _ => return Vec::new(),
-                };
-                all_rails.push(RailFigure {
-                    rail: rail.clone(),
-                    process: number + 1,
-                    gb_per_s: share.pages as f64 * page / 1e9 / seconds * part,
-                    cpus: cpus.as_ref().map(|cpus| cpus.list().into()),
-                    counters: self.counters.get(rail).cloned().unwrap_or_default(),
-                });
-            }
-        }
-        all_rails
-    }
-
-    /// The row. `limit` has the pages per second of the rounds of the plain copy.
-    fn row(&self, limit: &[f64]) -> Row {
-        let mut row = Row::new(&self.scenario, self.shape, &self.tally, self.verified);
-        row.ratio.memcpy = share(&self.tally.rates, limit);
-        row.per_rail = self.per_rail();
-        row
-    }
-}
-
-/// The median, over the rounds, of a row's rate over that of the plain copy: both had the same
-/// neighbours on the machine in one round, and other ones in the next. `None` without such a copy.
-fn share(rates: &[f64], limit: &[f64]) -> Option<f64> {
-    let pairs = rates.iter().zip(limit).filter(|&(_, &limit)| limit > 0.0);
-    let shares: Vec<_> = pairs.map(|(rate, limit)| rate / limit).collect();
-    (!shares.is_empty()).then(|| Spread::of(&shares).median)
-}
-
-/// Whether these rounds of a row are enough: one that lasted is followed by few that differ.
-fn steady(rates: &[f64], least: usize) -> bool {
-    rates.len() >= least && Spread::of(rates).relative() <= STEADY
 }
 
 impl Ladder<'_> {
@@ -556,26 +470,4 @@ pub(crate) fn rungs_of_the_demo(many: u8) -> Vec<Rung> {
         Rung::counted(GET, Op::Get, 1, many),
         Rung::counted("n-processes", Op::Checked, many, 1),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_is_the_median_of_what_was_measured_side_by_side() {
-        // In the second round another program had a core, from both rows.
-        assert_eq!(share(&[9.0, 4.5, 8.0], &[10.0, 5.0, 10.0]), Some(0.9));
-        assert_eq!(share(&[9.0, 4.5, 8.0, 8.0], &[10.0, 5.0, 0.0]), Some(0.9), "rounds without a copy");
-        assert_eq!(share(&[9.0], &[]), None);
-        assert_eq!(share(&[], &[1.0]), None);
-    }
-
-    #[test]
-    fn a_copy_that_was_disturbed_once_in_five_rounds_is_steady_and_one_that_was_twice_is_not() {
-        assert!(steady(&[10.0, 10.1, 5.0, 10.2, 10.0], 5));
-        assert!(!steady(&[10.0, 6.0, 5.0, 10.2, 10.0], 5));
-        assert!(!steady(&[10.0, 10.0], 5), "too few rounds to tell");
-        assert!(!steady(&[], 1));
-    }
 }

@@ -9,6 +9,7 @@ mod directory;
 pub(crate) mod getter;
 mod keys;
 pub(crate) mod ladder;
+pub(crate) mod lap;
 pub(crate) mod memcpy;
 pub(crate) mod metrics;
 pub(crate) mod model;

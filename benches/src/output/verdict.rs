@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use bytesize::ByteSize;
 
-use crate::measure::ladder::{LIBC, MANY, MEMCPY, STEADY};
+use crate::measure::ladder::{LIBC, MANY, MEMCPY};
+use crate::measure::lap::STEADY;
 use crate::output::grid::{grid, wrapped};
 use crate::output::json::{COPY, Report, Row};
 use crate::output::numbers::{grouped, time};
@@ -32,6 +33,9 @@ pub(crate) fn text(document: &Report, many: u8) -> String {
         text += &restless(row).map_or(String::new(), |line| paragraph("  ", &line));
     }
     text += &paragraph("", &host.throttled());
+    if document.partial {
+        text += "  PARTIAL: the run was stopped before its end; rows are missing or short.\n";
+    }
     text += "\nOne host is not a fabric: this shows what the engine leaves of the machine's own\n\
              copying speed, and says nothing about a NIC.\n";
     text += &paragraph("", &format!("{}, {}, Linux {}.", host.cpu, host.share(), host.kernel));
