@@ -268,6 +268,7 @@ impl Scene {
                 ("layout", "NAME") => "v4_c4".into(),
                 (_, "<name>") => "serve".into(),
                 ("--hosts", _) => "2".into(),
+                ("--meet", _) => free_address(),
                 ("serve" | "drive" | "churn" | "ladder", "…") => continue,
                 ("report", "…") | (_, "FILES…" | "BEFORE" | "AFTER" | "ladder.json") => {
                     self.report.clone()
@@ -291,6 +292,11 @@ impl Drop for Scene {
 
 fn finished(args: &[&str]) -> Output {
     wait(bench(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(), SOON)
+}
+
+/// An address of this host at which no program listens.
+fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 /// Starts a command that runs until a signal, and returns it with its first line.
@@ -359,6 +365,13 @@ fn run_here(scene: &Scene, command: &Command) -> Result<(), String> {
         peer = Some(child);
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if args.contains(&"--help") {
+        let output = finished(&args[..2]);
+        return output.status.success().then_some(()).ok_or_else(|| "no help".into());
+    }
+    // Another host gives the same command.
+    let meets = args.contains(&"--meet");
+    let other = meets.then(|| bench(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     let until_stopped = what == "serve" || args.contains(&"--listen");
     let output = if until_stopped && !verbs {
         let (child, _) = started(&args);
@@ -367,6 +380,9 @@ fn run_here(scene: &Scene, command: &Command) -> Result<(), String> {
     } else {
         finished(&args)
     };
+    if let Some(other) = other {
+        wait(other, SOON);
+    }
     if let Some(peer) = peer {
         signal(peer.id(), "TERM");
         wait(peer, SOON);

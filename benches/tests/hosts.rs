@@ -5,7 +5,7 @@ mod common;
 
 use std::net::TcpListener;
 use std::process::{Child, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{KEY, Served, bench, children, complaint, run, signal, wait};
 use serde_json::Value;
@@ -124,16 +124,37 @@ fn a_host_that_goes_away_ends_the_run_and_what_was_measured_is_kept() {
     let at = meeting();
     let more = ["--duration", "1h", "--verify", "off"];
     let first = host(&served, &at, "2", &more);
-    std::thread::sleep(Duration::from_millis(500));
     let second = host(&served, &at, "2", &more);
-    // The reader of each must have begun before one of them is stopped.
-    std::thread::sleep(Duration::from_secs(6));
+    let until = Instant::now() + SOON;
+    while !met(&at) {
+        assert!(Instant::now() < until, "the hosts do not meet");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // They may have measured something by then.
+    std::thread::sleep(Duration::from_secs(3));
     assert!(!children(second.id()).is_empty());
     signal(second.id(), "INT");
-    let text = complaint(&wait(first, SOON));
-    assert!(text.contains("stopped by a signal"), "{text}");
-    let output = wait(second, SOON);
-    assert!(!output.status.success());
+    let outputs = ended([first, second]);
+    // The one that led says to the other that the run ends; the one that followed fails it.
+    let partial = |output: &Output| {
+        let report = serde_json::from_slice::<Value>(&output.stdout).ok();
+        report.is_none_or(|report| report["partial"] == true)
+    };
+    assert!(outputs.iter().all(partial));
+    assert!(!outputs[1].status.success());
+    let text = String::from_utf8_lossy(&outputs[0].stderr);
+    assert!(outputs[0].status.success() || text.contains("stopped by a signal"), "{text}");
+}
+
+/// Whether two hosts have met at that address: a connection to it stands.
+fn met(at: &str) -> bool {
+    let port: u16 = at.rsplit_once(':').unwrap().1.parse().unwrap();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let stands = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next().is_some_and(|own| own.ends_with(&format!(":{port:04X}"))) && words.nth(1) == Some("01")
+    };
+    table.lines().any(stands)
 }
 
 #[test]

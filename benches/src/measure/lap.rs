@@ -82,7 +82,13 @@ impl Lap {
 fn share(rates: &[f64], limit: &[f64]) -> Option<f64> {
     let pairs = rates.iter().zip(limit).filter(|&(_, &limit)| limit > 0.0);
     let shares: Vec<_> = pairs.map(|(rate, limit)| rate / limit).collect();
-    (!shares.is_empty()).then(|| Spread::of(&shares).median)
+    let median = Spread::of(&shares).median;
+    if shares.is_empty() || median > 0.0 {
+        return (!shares.is_empty()).then_some(median);
+    }
+    // Nothing ended in most rounds; then there was a longer one, which has no copy beside it.
+    let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len() as f64;
+    Some(mean(rates) / mean(limit))
 }
 
 /// Whether these rounds of a row are enough: one that lasted is followed by few that differ.
@@ -99,6 +105,7 @@ mod tests {
         // In the second round another program had a core, from both rows.
         assert_eq!(share(&[9.0, 4.5, 8.0], &[10.0, 5.0, 10.0]), Some(0.9));
         assert_eq!(share(&[9.0, 4.5, 8.0, 8.0], &[10.0, 5.0, 0.0]), Some(0.9), "rounds without a copy");
+        assert_eq!(share(&[0.0, 6.0], &[5.0]), Some(0.6), "a longer round");
         assert_eq!(share(&[9.0], &[]), None);
         assert_eq!(share(&[], &[1.0]), None);
     }
