@@ -104,6 +104,10 @@ impl Link {
         let until = Instant::now() + patience;
         let mut line = Vec::new();
         loop {
+            // Before each message, since messages may come faster than a wait ends.
+            if stop.is_some_and(Stop::requested) {
+                bail!("stopped by a signal while the host {} was waited for", self.name);
+            }
             let left = LONGEST - line.len() as u64;
             match self.stream.by_ref().take(left).read_until(b'\n', &mut line) {
                 Ok(_) if line.ends_with(b"\n") => break,
@@ -112,9 +116,6 @@ impl Link {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.gone(&error.to_string())),
-            }
-            if stop.is_some_and(Stop::requested) {
-                bail!("stopped by a signal while the host {} was waited for", self.name);
             }
             if Instant::now() >= until {
                 bail!("the host {} did not answer for {patience:.0?}", self.name);
