@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use kvrail::clock;
 
-use super::link::{Link, MEET, Meeting, Message, PATIENCE, Round, Settings, VERSION};
+use super::link::{HostStream, MEET, Meeting, Message, PATIENCE, Round, Settings, VERSION};
 use crate::measure::window::{Count, Span};
 use crate::process::stop::Stop;
 
@@ -16,7 +16,7 @@ const ROUND: u64 = 2 * 3600 * 1_000_000_000;
 /// A host that does as another one says.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    pub(super) leader: Link,
+    pub(super) leader: HostStream,
     /// Whether the leader was stopped before the end of the run.
     pub(super) partial: bool,
 }
@@ -47,7 +47,7 @@ impl Follower {
                 _ => std::thread::sleep(Duration::from_millis(100)),
             }
         };
-        let mut leader = Link::new(meeting.at.to_string(), stream)?;
+        let mut leader = HostStream::new(meeting.at.to_string(), stream)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         leader.send(&Message::Hello { version: VERSION, host, settings: settings.clone(), workers })?;
         match leader.receive(MEET, Some(stop))? {

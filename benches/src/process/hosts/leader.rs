@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail};
 use kvrail::clock;
 
-use super::link::{Link, MEET, Meeting, Message, PATIENCE, Round, Settings, VERSION, differences, printable};
+use super::link::{
+    HostStream, MEET, Meeting, Message, PATIENCE, Round, Settings, VERSION, differences, printable,
+};
 use crate::measure::window::{Count, Span};
 use crate::process::stop::Stop;
 
@@ -22,7 +24,7 @@ pub(crate) struct Leader {
 /// A host that follows.
 #[derive(Debug)]
 pub(super) struct Member {
-    pub(super) link: Link,
+    pub(super) link: HostStream,
     pub(super) workers: usize,
     /// Its clock less the leader's, in nanoseconds, as it was asked for last.
     pub(super) ahead: i128,
@@ -100,7 +102,7 @@ impl Leader {
                 std::thread::sleep(Duration::from_millis(20));
                 continue;
             };
-            let mut link = Link::new(from.to_string(), stream)?;
+            let mut link = HostStream::new(from.to_string(), stream)?;
             // A program that connects and says nothing is no host of this measurement.
             let Ok(Message::Hello { version: VERSION, host, settings: theirs, workers }) =
                 link.receive(Duration::from_secs(3), Some(stop))

@@ -74,13 +74,13 @@ pub(super) enum Message {
 
 /// One end of a connection between two hosts.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct HostStream {
     /// The other host.
     pub(super) name: String,
     pub(super) stream: BufReader<TcpStream>,
 }
 
-impl Link {
+impl HostStream {
     pub(super) fn new(name: String, stream: TcpStream) -> std::io::Result<Self> {
         stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kvrail::clock;
 
 use super::leader::{Leader, Member};
-use super::link::{Link, Message, PATIENCE, Round, Settings, differences};
+use super::link::{HostStream, Message, PATIENCE, Round, Settings, differences};
 use crate::measure::window::Span;
 
 /// The clock of the other host is so much ahead, in nanoseconds.
@@ -16,18 +16,18 @@ const AHEAD: u64 = 3_600_000_000_000;
 const MS: u64 = 1_000_000;
 
 /// A leader, and the connection of a host whose clock is ahead.
-fn pair() -> (Leader, Link) {
+fn pair() -> (Leader, HostStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (here, _) = listener.accept().unwrap();
-    let link = Link::new("there".into(), here).unwrap();
+    let link = HostStream::new("there".into(), here).unwrap();
     let leader = Leader { members: vec![Member { link, workers: 1, ahead: 0, error: 0 }] };
-    (leader, Link::new("leader".into(), there).unwrap())
+    (leader, HostStream::new("leader".into(), there).unwrap())
 }
 
 /// A host that answers as one does whose worker is late by `late` nanoseconds. It returns the
 /// window that it is told.
-fn answer(mut link: Link, late: u64) -> Option<Span> {
+fn answer(mut link: HostStream, late: u64) -> Option<Span> {
     let mut ran = None;
     loop {
         match link.receive(PATIENCE, None).unwrap() {
