@@ -23,7 +23,7 @@ use crate::process::stop::Stop;
 const DURATION: Duration = Duration::from_secs(1);
 /// When all rounds of all layouts have ended, after the start, however busy the machine is. The
 /// comparison of every byte comes after that.
-const ROUNDS: Duration = Duration::from_secs(32);
+const ROUNDS: Duration = Duration::from_secs(28);
 
 /// Start a producer here, read from it in every way, and compare with memcpy (what a bare run
 /// does).
