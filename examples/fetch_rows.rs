@@ -68,7 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let largest = of_pages.chunks(TOGETHER).map(|pages| pages.iter().map(|rows| rows.len()).sum::<usize>());
     let slot_bytes = largest.max().unwrap_or(0) * ROW as usize;
     let batches = of_pages.len().div_ceil(TOGETHER);
-    let mut slots = reader.register_bytes(memory::leaked(batches * slot_bytes)?, u32::try_from(slot_bytes)?)?;
+    let mut slots =
+        reader.register_bytes(memory::leaked(batches * slot_bytes)?, u32::try_from(slot_bytes)?)?;
     println!("{} rows of {ROW} bytes out of {} pages: {PAGE}", tokens.len(), of_pages.len());
 
     // The producer takes a slot for another page. The reader does not know of it.

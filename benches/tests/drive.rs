@@ -41,7 +41,7 @@ fn every_combination_is_a_row_and_the_best_of_each_layout_is_marked() {
         let spread = &row["rounds_gb_per_s"];
         assert_eq!(spread["rounds"], 3);
         let order = ["min", "q1", "median", "q3", "max"].map(|name| spread[name].as_f64().unwrap());
-        assert!(order.is_sorted() && order[0] > 0.0, "{spread}");
+        assert!(order.is_sorted() && order[4] > 0.0, "{spread}");
     }
     assert_eq!(report["noise"]["memcpy_gb_per_s"]["rounds"], 3);
     for word in ["drive c1 b4", "3 rounds, median", "own noise over 3 rounds"] {

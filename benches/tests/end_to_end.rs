@@ -145,6 +145,46 @@ fn the_demo_measures_every_row() {
     // The table goes to stderr, apart from the report.
     let table = String::from_utf8_lossy(&output.stderr);
     assert!(table.contains("One host is not a fabric") && table.contains("of memcpy"), "{table}");
+    // First how much was read, and whether that is enough; in a terminal of 80 columns.
+    let first: Vec<_> = table.lines().filter(|line| line.starts_with("  ")).collect();
+    assert!(first[0].starts_with("  41,984-byte pages over ") && first[0].contains(" GB/s, "), "{table}");
+    let told = |words: &str| table.find(words).unwrap_or_else(|| panic!("{words}: {table}"));
+    let compared = format!("Every byte of {} pages was compared: 0 wrong.", 4 * 199);
+    assert!(told("Target 0.80: ") < told("scenario") && told(&compared) < told("scenario"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+}
+
+#[test]
+fn the_demo_works_on_one_core() {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap();
+    let cpu: String = list.chars().take_while(char::is_ascii_digit).collect();
+    let mut command = std::process::Command::new("taskset");
+    command.args(["-c", &cpu, env!("CARGO_BIN_EXE_kvrail-bench"), "--layout", "vllm_fp8_ds_mla"]);
+    command.args(["--working-set", "8MiB", "--duration", "100ms", "--json", "-"]);
+    let output = wait(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(), SOON);
+    let report = report(&output);
+    assert_eq!((&report["host"]["cores"], report["results"].as_array().unwrap().len()), (&1.into(), 5));
+}
+
+#[test]
+fn a_demo_that_is_stopped_keeps_what_it_measured() {
+    for seconds in [1, 3, 9, 27] {
+        let args = ["demo", "--working-set", "4MiB", "--duration", "1h", "--json", "-"];
+        let child = bench(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(seconds));
+        signal(child.id(), "INT");
+        let output = wait(child, SOON);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(128 + 2), "{text}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["partial"], true);
+        assert!(text.contains("PARTIAL"), "{text}");
+        if report["results"].as_array().unwrap().len() == 6 {
+            return;
+        }
+    }
+    panic!("no row was measured within 27 s");
 }
 
 #[test]

@@ -47,7 +47,8 @@ fn every_rung_has_every_operation_and_the_size_of_its_pages() {
         let gb = row["gb_per_s"].as_f64().unwrap();
         let bytes = row["page_bytes"].as_f64().unwrap();
         assert!((row["pages_per_s"].as_f64().unwrap() * bytes / 1e9 - gb).abs() < 1e-6, "{row}");
-        assert_eq!(row["rounds_gb_per_s"]["rounds"], 1);
+        // On a busy machine a row in whose round no batch ended has another one.
+        assert!([1, 2].map(Value::from).contains(&row["rounds_gb_per_s"]["rounds"]), "{row}");
         assert_eq!(row["synthetic"], name("layout").starts_with("opaque"), "{row}");
         if row["op"] != "copy" {
             assert!(row["pages_verified"].as_u64() > Some(0) && row["pages_wrong"] == 0, "{row}");

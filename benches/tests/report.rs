@@ -111,6 +111,15 @@ fn runs_that_measured_different_things_are_not_compared() {
             &["before and other cannot be compared", field, "with the settings of the other"],
         );
     }
+    // Settings that only some runs have.
+    let with = |name: &str, settings: Value| {
+        folder.write(name, changed(ladder(), |report| report["meta"]["settings"] = settings))
+    };
+    let cached = with("cached", json!({"directory": "embedded", "dir-cache": "5s"}));
+    let words =
+        ["dir-cache is 5s in one and not given in the other", "directory is embedded in one and redis"];
+    refused(&["--compare", &cached, &with("plain", json!({"directory": "redis"}))], &words);
+    report(&["--compare", &cached, &cached]);
     refused(&["--compare", &before], &["--compare", "two reports, not 1"]);
     let none = folder.write("none", changed(ladder(), |report| report["results"] = json!([])));
     refused(&["--compare", &before, &none], &["no row in common"]);

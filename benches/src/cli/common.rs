@@ -78,6 +78,15 @@ impl Transport {
     }
 }
 
+/// Whether a process is bound to the NUMA node of its NICs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Numa {
+    /// To the CPUs of that node, where its NICs are on one. Its memory follows.
+    Auto,
+    /// It runs anywhere.
+    Off,
+}
+
 /// Which pages are compared byte for byte with what the producer wrote, after the timed part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

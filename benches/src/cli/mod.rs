@@ -3,6 +3,7 @@
 pub(crate) mod common;
 pub(crate) mod directory;
 pub(crate) mod file;
+pub(crate) mod hosts;
 pub(crate) mod key;
 pub(crate) mod rails;
 

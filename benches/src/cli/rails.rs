@@ -145,6 +145,25 @@ pub(crate) struct VerbsArgs {
     pub(crate) encoder: EncoderArg,
 }
 
+impl VerbsArgs {
+    /// The settings that were given, by the names of their arguments.
+    pub(crate) fn given(&self) -> impl Iterator<Item = (String, String)> {
+        let numbers = [
+            ("gid-index", self.gid_index.map(u32::from)),
+            ("read-depth", self.read_depth.map(u32::from)),
+            ("mtu", self.mtu),
+            ("timeout", self.timeout.map(u32::from)),
+            ("retry", self.retry.map(u32::from)),
+            ("service-level", self.service_level.map(u32::from)),
+            ("traffic-class", self.traffic_class.map(u32::from)),
+            ("background-service-level", self.background_service_level.map(u32::from)),
+            ("background-traffic-class", self.background_traffic_class.map(u32::from)),
+            ("pkey-index", self.pkey_index.map(u32::from)),
+        ];
+        numbers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_string())))
+    }
+}
+
 /// The error where verbs are requested and not built in.
 #[cfg(not(feature = "verbs"))]
 pub(crate) fn not_built<T>() -> anyhow::Result<T> {

@@ -6,23 +6,23 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::ValueEnum;
 use kvrail::session::Address;
 
 use crate::catalogue::{NamedLayout, OF_THE_LADDER, named_layout};
-use crate::cli::common::{Op, ReportArgs, Transport, chunk, duration, size};
+use crate::cli::common::{Numa, Op, ReportArgs, Transport, chunk, duration, size};
+use crate::cli::hosts::HostsArgs;
 use crate::cli::key::KeyArgs;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::machine::environment::Environment;
 use crate::machine::memory::Memory;
-use crate::machine::placement::{self, Placement};
 use crate::machine::source::Source;
 use crate::measure::bare::{self, Setting};
-use crate::measure::ladder::{self, Ladder, Measured, Pages, Process, Rung};
+use crate::measure::ladder::{self, Ladder, Measured, Pages, Rung};
 use crate::measure::noise::NoiseMeter;
+use crate::measure::processes::{self, Process};
 use crate::measure::working_set;
 use crate::output::host::Watch;
-use crate::output::json::{BareLimit, Meta, Report, Sink};
+use crate::output::json::{BareLimit, Meta, Report, Sink, given};
 use crate::output::progress::Bar;
 use crate::output::{rungs, write};
 use crate::process::stop::Stop;
@@ -99,16 +99,9 @@ pub(crate) struct Args {
     #[arg(long, hide = true, default_value = "0s", value_parser = crate::cli::common::warmup)]
     late: Duration,
     #[command(flatten)]
+    hosts: HostsArgs,
+    #[command(flatten)]
     verbs: VerbsArgs,
-}
-
-/// Whether processes are bound to NUMA nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Numa {
-    /// To the node of their rails, where these are on one.
-    Auto,
-    /// They run anywhere.
-    Off,
 }
 
 /// Measures every row of every layout, and reports.
@@ -129,6 +122,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         rungs,
         pages,
         duration: args.duration,
+        until_steady: None,
         verify: args.report.verify,
         over: args.transport,
         verbs: &args.verbs,
@@ -140,6 +134,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         source: &source,
         facts: &facts,
         stop: Some(&stop),
+        meeting: args.hosts.meeting(args.connect.is_some())?,
         late: args.late,
     };
     let watch = Watch::start();
@@ -153,24 +148,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if stop.requested() {
             break;
         }
-        let Measured { rows: mut measured, widest } = match ladder.measure_layout(*named, &bar, &mut noise) {
-            Ok(measured) => measured,
-            Err(error) => {
-                failure = Some(error);
-                break;
-            }
-        };
+        let Measured { rows: mut measured, widest, hosts, notes: together, failure: ended } =
+            match ladder.measure_layout(*named, &bar, &mut noise) {
+                Ok(measured) => measured,
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            };
         if let Some(label) = Some(&widest.transport).filter(|label| !label.is_empty()) {
             meta.transport.clone_from(label);
         }
         meta.working_set.push(u64::from(widest.pages) * u64::from(named.layout.page_bytes()));
+        notes.extend(together);
         let bytes = widest.chunk_bytes.min(named.layout.page_bytes());
-        match bare_limit(args, &rails, bytes) {
+        failure = ended;
+        let bare = match failure {
+            None => bare_limit(args, &rails, bytes),
+            Some(_) => Ok(Err("the bare limit was not measured: the run ended early".into())),
+        };
+        match bare {
             Err(error) => failure = Some(error),
             Ok(Ok(bare)) => {
                 for row in &mut measured {
-                    let used = if row.processes > 1 { rails.len() } else { row.rails.into() };
-                    row.ratio.bare = Some(row.gb_per_s / (bare.gb_per_s * used as f64));
+                    let one_each = usize::from(row.processes) > hosts;
+                    let used = if one_each { rails.len() } else { row.rails.into() };
+                    row.ratio.bare = Some(row.gb_per_s / (bare.gb_per_s * (hosts * used) as f64));
                 }
                 limits.push(bare);
             }
@@ -191,6 +194,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => {}
     }
     meta.batch = layouts.iter().map(|named| args.batch.map_or(named.batch(), usize::from)).collect();
+    meta.settings = given([
+        ("gpu", args.gpu.map(|gpu| gpu.to_string())),
+        ("numa", (args.transport == Transport::Verbs).then(|| format!("{:?}", args.numa).to_lowercase())),
+        ("processes-per-rail", Some(args.processes_per_rail.to_string())),
+    ]);
+    meta.settings.extend(args.verbs.given());
     meta.lanes_per_rail = args.lanes_per_rail;
     meta.concurrency = args.concurrency;
     meta.processes = ladder.rungs.iter().map(|rung| rung.processes.len()).max().unwrap_or(1) as u8;
@@ -229,46 +238,20 @@ fn all_rails(args: &Args, facts: &Environment) -> anyhow::Result<Vec<String>> {
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
     // 2 to 8 fits into a u8.
     let rails = Rails::of(args.rails.as_ref(), args.transport, cores.clamp(2, 8) as u8)?;
-    match rails {
-        Rails::Count(count) => {
-            Ok((0..count).map(|rail| format!("{}{rail}", args.transport.name())).collect())
-        }
-        Rails::Ports(ports) if ports == "auto" => {
-            let active = placement::active_ports(facts);
-            if let Err(why) = facts.devices.get() {
-                bail!("cannot list this host's RDMA devices: {why}");
-            }
-            match facts.devices.known().map(Vec::len) {
-                Some(0) => bail!("this host has no RDMA device: give --transport shm"),
-                _ if active.is_empty() => bail!(
-                    "no port of this host's RDMA devices is up: `kvrail-bench doctor` says why, and what to do"
-                ),
-                _ => Ok(active),
-            }
-        }
-        Rails::Ports(ports) => Ok(ports.split(',').map(str::to_owned).collect()),
-    }
+    processes::names(args.transport, &rails, facts)
 }
 
 /// The rows that read, and where their processes run, in words.
 fn rungs_of(args: &Args, facts: &Environment, rails: &[String]) -> (Vec<Rung>, Vec<String>) {
     let mut notes = Vec::new();
     let process = |names: &[String], notes: &mut Vec<String>| {
-        let placement = match (args.transport, args.numa) {
-            (Transport::Verbs, Numa::Auto) => Placement::of(facts, names.iter().map(String::as_str)),
-            (Transport::Verbs, Numa::Off) => Placement::Anywhere("--numa off".into()),
-            _ => Placement::Anywhere(format!("rails of {} have no NUMA node", args.transport.name())),
-        };
-        let note = format!("process with {}: {placement}", names.join(", "));
-        if args.transport == Transport::Verbs && !notes.contains(&note) {
+        let (process, note) = Process::with(args.transport, args.numa, facts, names);
+        if let Some(note) = note
+            && !notes.contains(&note)
+        {
             notes.push(note);
         }
-        let count = names.len() as u8;
-        let rails = match args.transport {
-            Transport::Verbs => Rails::Ports(names.join(",")),
-            _ => Rails::Count(count),
-        };
-        Process { rails, count, cpus: placement.cpus() }
+        process
     };
     let mut widths: Vec<_> =
         std::iter::successors(Some(1), |n| Some(2 * n)).take_while(|&n| n < rails.len()).collect();

@@ -1,17 +1,21 @@
 //! `serve`: publishes pages until it is stopped.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use kvrail::session::Address;
 
 use crate::catalogue::{NamedLayout, named_layout};
-use crate::cli::common::{Transport, size};
+use crate::cli::common::{Numa, Transport, size};
 use crate::cli::directory::{self, DirectoryKind, DirectorySetup};
 use crate::cli::file::ConfigArgs;
 use crate::cli::key::{Key, KeyArgs};
 use crate::cli::rails::{Rails, VerbsArgs};
+use crate::machine::environment::Environment;
+use crate::machine::placement::Placement;
+use crate::machine::source::Source;
 use crate::measure::metrics::serve_metrics;
-use crate::measure::producer;
+use crate::measure::{processes, producer};
 use crate::output::drive_line::{DriveLine, GivenKey, explanation};
 use crate::output::progress::Bar;
 use crate::output::write::{self, Delivery};
@@ -47,6 +51,9 @@ pub(crate) struct Args {
     /// Serve counters for Prometheus at this address (port 0: any free one).
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
+    /// Whether this process is bound to the NUMA node of its NICs, so that its pages are there.
+    #[arg(long, value_enum, default_value = "auto")]
+    numa: Numa,
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -72,6 +79,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         directory: DirectorySetup::of(&args.directory, None),
         copy: None,
     };
+    let placement = place(&setup, args.numa)?;
     let bar = Bar::bytes("publishing pages", 0);
     let Some(producer) = producer::publish(&setup, &bar, Some(&stop))? else { return Ok(()) };
     bar.done();
@@ -90,6 +98,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let pages = format!("{} pages of {}", producer.publisher.slots(), args.layout.label());
     write::stderr(explanation(&pages, args.transport, at).as_bytes())?;
+    if let Some(placement) = placement {
+        write::stderr(format!("runs on {placement}\n").as_bytes())?;
+    }
     if let Some(metrics) = &metrics {
         write::stderr(format!("metrics at http://{}/metrics\n", metrics.address()).as_bytes())?;
     }
@@ -97,4 +108,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         write::stderr(format!("stopped by {signal}\n").as_bytes())?;
     }
     Ok(())
+}
+
+/// Binds this process to the NUMA node of its NICs before it takes memory, and says where it runs.
+/// `None`: its rails are no NICs.
+fn place(setup: &ProducerSetup, numa: Numa) -> anyhow::Result<Option<Placement>> {
+    if setup.transport != Transport::Verbs {
+        return Ok(None);
+    }
+    let facts = Environment::read(&Source::at(Path::new("/")));
+    // Publishing says best what is wrong with the rails.
+    let names = processes::names(setup.transport, &setup.rails, &facts).unwrap_or_default();
+    let placement = processes::place(setup.transport, numa, &facts, &names);
+    placement.cpus().map_or(Ok(()), |cpus| cpus.bind())?;
+    Ok(Some(placement))
 }

@@ -6,7 +6,8 @@ use anyhow::bail;
 use kvrail::clock;
 
 use crate::machine::memory::Memory;
-use crate::measure::window::{Span, Tally};
+use crate::measure::window::{Count, Span, Tally};
+use crate::process::hosts::{Follower, Leader, Round};
 use crate::process::parent::Child;
 use crate::process::protocol::{Order, Ready, Reply, Routine, Verified};
 
@@ -45,32 +46,61 @@ fn ns(duration: Duration) -> u64 {
     duration.as_nanos() as u64
 }
 
-/// Runs one round, which all workers start at one moment. What they did within their common window
-/// is added to `tally`. Producers copy with `routine`.
+/// A round, as it is planned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// The number of the row.
+    pub(crate) lap: usize,
+    /// The routine that producers copy with.
+    pub(crate) routine: Routine,
+    pub(crate) warmup: Duration,
+    pub(crate) duration: Duration,
+}
+
+/// Runs one round, which all workers start at one moment; those of other hosts, too, if this one is
+/// their `leader`. What they did within their common window is added to `tally`.
 ///
 /// # Errors
 ///
-/// A child is gone or does not answer; or the workers were not at work at the same time in any of
-/// several attempts.
+/// A child or a host is gone or does not answer; or the workers were not at work at the same time
+/// in any of several attempts.
 pub(crate) fn round(
     crew: &mut [Child],
-    routine: Routine,
-    warmup: Duration,
-    duration: Duration,
+    mut leader: Option<&mut Leader>,
+    plan: Plan,
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
+    let mut late = Vec::new();
     for _ in 0..ATTEMPTS {
-        let Some(window) = attempt(crew, routine, warmup, duration)? else { continue };
-        crew.iter_mut().try_for_each(|child| child.order(Order::Count(window)))?;
-        let mut counts = Vec::with_capacity(crew.len());
-        for child in &mut *crew {
-            match child.reply(PATIENCE)? {
-                Reply::Counted(count) => counts.push(count),
-                other => return Err(child.unexpected(&other)),
+        let (warmup, duration) = (ns(plan.warmup), ns(plan.duration));
+        let start = match &mut leader {
+            None => clock::within(LEAD).0,
+            Some(leader) => leader.begin(2 * LEAD, Round { lap: plan.lap, start: 0, warmup, duration })?,
+        };
+        let own = attempt(crew, Order::Round { start, warmup, duration, routine: plan.routine })?;
+        let window = match &mut leader {
+            None => own,
+            Some(leader) => {
+                let (window, hosts) = leader.common(own, plan.warmup + plan.duration)?;
+                late = hosts;
+                window
             }
+        };
+        let Some(window) = window else { continue };
+        let mut counts = counts(crew, window)?;
+        if let Some(leader) = &mut leader {
+            counts.extend(leader.counts()?);
         }
         tally.add(&counts, window);
         return Ok(());
+    }
+    let duration = plan.duration;
+    if leader.is_some() {
+        let who =
+            if late.is_empty() { String::new() } else { format!(", least of all on {}", late.join(", ")) };
+        bail!(
+            "the workers of all hosts were not at work at the same time in {ATTEMPTS} rounds of {duration:.0?}{who}: a machine is too busy; give a longer --duration"
+        );
     }
     bail!(
         "the {} workers were not at work at the same time in {ATTEMPTS} rounds of {duration:.0?}: the machine is too busy; give a longer --duration, or fewer --processes",
@@ -78,19 +108,50 @@ pub(crate) fn round(
     );
 }
 
-/// Lets all workers run a round, and returns their common window; `None` if they have none.
-fn attempt(
+/// Runs a round that the host which leads has ordered. What the workers of this host did in the
+/// window of all is added to `tally`.
+///
+/// # Errors
+///
+/// A child or the leading host is gone or does not answer.
+pub(crate) fn follow(
     crew: &mut [Child],
-    routine: Routine,
-    warmup: Duration,
-    duration: Duration,
-) -> anyhow::Result<Option<Span>> {
-    let start = clock::within(LEAD).0;
-    let order = Order::Round { start, warmup: ns(warmup), duration: ns(duration), routine };
+    follower: &mut Follower,
+    round: Round,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    let Round { start, warmup, duration, .. } = round;
+    let own = attempt(crew, Order::Round { start, warmup, duration, routine: Routine::Rail })?;
+    if let Some(window) = follower.ran(own)? {
+        let counts = counts(crew, window)?;
+        tally.add(&counts, window);
+        follower.counted(counts)?;
+    }
+    Ok(())
+}
+
+/// What each worker did in a window of the last round.
+fn counts(crew: &mut [Child], window: Span) -> anyhow::Result<Vec<Count>> {
+    crew.iter_mut().try_for_each(|child| child.order(Order::Count(window)))?;
+    let mut counts = Vec::with_capacity(crew.len());
+    for child in crew {
+        match child.reply(PATIENCE)? {
+            Reply::Counted(count) => counts.push(count),
+            other => return Err(child.unexpected(&other)),
+        }
+    }
+    Ok(counts)
+}
+
+/// Lets all workers run a round, and returns their common window; `None` if they have none.
+fn attempt(crew: &mut [Child], order: Order) -> anyhow::Result<Option<Span>> {
+    let Order::Round { start, warmup, duration, .. } = order else { return Ok(None) };
+    let end = start.saturating_add(warmup).saturating_add(duration);
     crew.iter_mut().try_for_each(|child| child.order(order))?;
     let mut spans = Vec::with_capacity(crew.len());
     for child in &mut *crew {
-        match child.reply(LEAD + warmup + duration + PATIENCE)? {
+        let left = Duration::from_nanos(end.saturating_sub(clock::now().0));
+        match child.reply(left + PATIENCE)? {
             Reply::Ran(span) => spans.push(span),
             other => return Err(child.unexpected(&other)),
         }
@@ -126,7 +187,6 @@ pub(crate) fn require_batches(tally: &Tally, scenario: &str, duration: Duration)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::window::{Count, Span};
 
     #[test]
     fn a_run_in_which_nothing_ends_is_no_measurement() {

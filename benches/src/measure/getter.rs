@@ -53,7 +53,7 @@ pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
         0 => None,
         places => Some(started.node.register(&named.layout, memory::leaked(places * page_bytes)?)?),
     };
-    let alone = worker.workers == 1 && callers == 1;
+    let alone = worker.alone && callers == 1;
     let schedule = Schedule::new(worker.load, callers);
     let callers = (0..callers).map(|number| Caller {
         next: number * keys.len() / callers,

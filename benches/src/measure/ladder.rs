@@ -4,8 +4,7 @@
 //! Rounds of all rows take turns, so that other load on the machine slows all of them in the same
 //! way.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use kvrail::local::AROUND_THE_CACHE;
@@ -17,18 +16,18 @@ use crate::cli::key::Key;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::machine::counters::{self, Counters};
 use crate::machine::environment::Environment;
-use crate::machine::placement::Cpus;
 use crate::machine::source::Source;
+use crate::measure::crew::{self, Plan};
+use crate::measure::lap::{Lap, steady};
 use crate::measure::noise::NoiseMeter;
+use crate::measure::processes::Process;
+use crate::measure::producer;
 use crate::measure::schedule::Load;
-use crate::measure::window::Tally;
-use crate::measure::{crew, producer};
-use crate::output::json::{COPY, RailFigure, Row, Shape};
+use crate::output::json::{COPY, Row, Shape};
 use crate::output::progress::Bar;
+use crate::process::hosts::{Hosts, Meeting, Settings};
 use crate::process::parent::Child;
-use crate::process::protocol::{
-    CopySetup, GetterSetup, ProducerSetup, Ready, Role, Routine, Verified, WorkerSetup,
-};
+use crate::process::protocol::{CopySetup, GetterSetup, ProducerSetup, Ready, Role, Routine, WorkerSetup};
 use crate::process::stop::Stop;
 
 /// Batches in flight per process: four that carry data, and others whose pages are being validated
@@ -63,6 +62,9 @@ pub(crate) struct Ladder<'a> {
     pub(crate) pages: Pages,
     /// How long each row is measured.
     pub(crate) duration: Duration,
+    /// Rounds go on beyond `duration` until the plain copy is steady, and end before it where all
+    /// rounds of the layout would take longer than this together; `None`: neither.
+    pub(crate) until_steady: Option<Duration>,
     pub(crate) verify: Verify,
     /// Settings that all rows have. `verbs`, `transport` and the like are taken from here.
     pub(crate) over: Transport,
@@ -78,6 +80,9 @@ pub(crate) struct Ladder<'a> {
     pub(crate) facts: &'a Environment,
     /// Ends the run after the round that is under way.
     pub(crate) stop: Option<&'a Stop>,
+    /// Other hosts that measure the same rows at the same time; they are met once the readers of
+    /// this one are ready.
+    pub(crate) meeting: Option<Meeting>,
     /// How late one worker of several is, which only tests want.
     pub(crate) late: Duration,
 }
@@ -107,16 +112,6 @@ pub(crate) struct Rung {
     pub(crate) gpu: bool,
 }
 
-/// A reading process.
-#[derive(Clone, Debug)]
-pub(crate) struct Process {
-    pub(crate) rails: Rails,
-    /// How many these are.
-    pub(crate) count: u8,
-    /// The CPUs to which it is bound.
-    pub(crate) cpus: Option<Cpus>,
-}
-
 impl Rung {
     /// So many processes, each with so many rails of a transport that counts them.
     pub(crate) fn counted(scenario: &str, op: Op, processes: u8, rails: u8) -> Self {
@@ -130,72 +125,13 @@ impl Rung {
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) rows: Vec<Row>,
+    /// How many hosts are counted in them, and which, in words.
+    pub(crate) hosts: usize,
+    pub(crate) notes: Vec<String>,
     /// The reader with the most rails.
     pub(crate) widest: Ready,
-}
-
-/// A row while it is measured.
-struct Lap {
-    scenario: String,
-    shape: Shape,
-    /// The index of the crew that does it.
-    crew: usize,
-    routine: Routine,
-    tally: Tally,
-    verified: Verified,
-    /// The rails' names of each process, and the CPUs to which it is bound.
-    rails: Vec<(Vec<String>, Option<Cpus>)>,
-    /// By how much the counters of each rail rose.
-    counters: BTreeMap<String, Counters>,
-}
-
-impl Lap {
-    fn new(scenario: &str, shape: Shape, crew: usize, routine: Routine) -> Self {
-        Self {
-            scenario: scenario.into(),
-            shape,
-            crew,
-            routine,
-            tally: Tally::default(),
-            verified: Verified::default(),
-            rails: Vec::new(),
-            counters: BTreeMap::new(),
-        }
-    }
-
-    /// What each rail of each process carried: its share of the bytes, of what its process read in
-    /// the windows that count.
-    fn per_rail(&self) -> Vec<RailFigure> {
-        let seconds = self.tally.time.as_secs_f64();
-        let page = f64::from(self.shape.named.layout.page_bytes());
-        let mut all_rails = Vec::new();
-        for (number, ((rails, cpus), share)) in self.rails.iter().zip(&self.tally.workers).enumerate() {
-            let all: u64 = share.rail_bytes.iter().sum();
-            for (at, rail) in rails.iter().enumerate() {
-                let part = match (rails.len(), share.rail_bytes.get(at)) {
-                    (1, _) => 1.0,
-                    (_, Some(&bytes)) if all > 0 => bytes as f64 / all as f64,
-                    // A process that gets by key does not say.
-                    _ => return Vec::new(),
-                };
-                all_rails.push(RailFigure {
-                    rail: rail.clone(),
-                    process: number + 1,
-                    gb_per_s: share.pages as f64 * page / 1e9 / seconds * part,
-                    cpus: cpus.as_ref().map(|cpus| cpus.list().into()),
-                    counters: self.counters.get(rail).cloned().unwrap_or_default(),
-                });
-            }
-        }
-        all_rails
-    }
-
-    fn row(&self, limit: f64) -> Row {
-        let mut row = Row::new(&self.scenario, self.shape, &self.tally, self.verified);
-        row.ratio.memcpy = (limit > 0.0).then(|| row.pages_per_s / limit);
-        row.per_rail = self.per_rail();
-        row
-    }
+    /// Why the rows are missing or short; `None`: they are not.
+    pub(crate) failure: Option<anyhow::Error>,
 }
 
 impl Ladder<'_> {
@@ -257,11 +193,27 @@ impl Ladder<'_> {
                 widest = ready;
             }
         }
-        self.measure(named, &mut laps, &mut crews, (bar, noise))?;
-        let limit = laps.iter().find(|lap| lap.scenario == MEMCPY).map_or(0.0, |lap| lap.tally.pages_per_s());
+        let workers = self.rungs.iter().map(|rung| rung.processes.len()).max().unwrap_or(0);
+        let mut hosts = match (&self.meeting, self.stop) {
+            (Some(meeting), Some(stop)) => {
+                Hosts::meet(Some(meeting), &self.settings(named, &laps), workers, stop)?
+            }
+            _ => Hosts::Alone,
+        };
+        let measured = self.measure(named, &mut laps, &mut crews, &mut hosts, (bar, noise));
+        if let Err(error) = &measured {
+            hosts.failed(error);
+        }
+        let failure = measured.err();
+        let limit = plain_copy(&laps).to_vec();
         // A run that was stopped has rows without any batch.
-        let rows = laps.iter().filter(|lap| !lap.tally.is_empty()).map(|lap| lap.row(limit)).collect();
-        Ok(Measured { rows, widest })
+        let mut rows: Vec<_> =
+            laps.iter().filter(|lap| !lap.tally.is_empty()).map(|lap| lap.row(&limit)).collect();
+        for row in &mut rows {
+            // All hosts have the same rows. More processes than that are not counted.
+            row.processes = u8::try_from(usize::from(row.processes) * hosts.count()).unwrap_or(u8::MAX);
+        }
+        Ok(Measured { rows, hosts: hosts.count(), notes: hosts.notes(), widest, failure })
     }
 
     fn batch(&self, named: NamedLayout) -> usize {
@@ -313,6 +265,7 @@ impl Ladder<'_> {
                 working_set: None,
                 number,
                 workers,
+                alone: workers == 1 && self.meeting.is_none(),
                 threads,
                 verify: self.verify,
                 order: ReadOrder::Turn,
@@ -331,11 +284,10 @@ impl Ladder<'_> {
                     metrics: None,
                 }),
             };
-            let role = match process.cpus.clone() {
-                Some(cpus) => Role::Placed { cpus, role: Box::new(role) },
-                None => role,
-            };
-            Child::start(format!("reader {} of {}", number + 1, rung.scenario), &role)
+            Child::start(
+                format!("reader {} of {}", number + 1, rung.scenario),
+                &role.on(process.cpus.clone()),
+            )
         };
         let mut crew = rung.processes.iter().enumerate().map(start).collect::<Result<Vec<_>, _>>()?;
         let started = crew::ready(&mut crew)?;
@@ -374,27 +326,32 @@ impl Ladder<'_> {
         named: NamedLayout,
         laps: &mut [Lap],
         crews: &mut [Vec<Child>],
+        hosts: &mut Hosts,
         (bar, noise): (&Bar, &mut NoiseMeter),
     ) -> anyhow::Result<()> {
         bar.about(format!("{}: reading", named.name));
-        let rounds = self.rounds();
-        for _ in 0..rounds {
-            for lap in &mut *laps {
-                if self.stopped() {
-                    return Ok(());
+        if let Hosts::Following(follower) = hosts {
+            // Without it no host is met.
+            let Some(stop) = self.stop else { return Ok(()) };
+            let last = laps.len() - 1;
+            while let Some(round) = follower.next(stop)? {
+                let lap = laps.get_mut(round.lap).context("the host that leads has another row")?;
+                self.counted(lap, |lap| crew::follow(&mut crews[lap.crew], follower, round, &mut lap.tally))?;
+                if round.lap == last {
+                    noise.sample();
+                    bar.add(1);
                 }
-                self.round(lap, crews, self.duration / rounds)?;
             }
-            noise.sample();
-            bar.add(1);
+        } else {
+            self.all_rounds(laps, crews, hosts, (bar, noise))?;
+            hosts.done(self.stopped());
+            if self.stopped() {
+                return Ok(());
+            }
         }
-        // On a busy machine no batch may end within short rounds: a row gets one long one before it
-        // is an error.
-        let longer = (10 * self.duration).min(LONGER);
-        for lap in laps.iter_mut().filter(|lap| lap.tally.is_empty()) {
-            self.round(lap, crews, longer)?;
+        if hosts.stopped() {
+            return Ok(());
         }
-        laps.iter().try_for_each(|lap| crew::require_batches(&lap.tally, &lap.scenario, longer))?;
         if self.verify.step().is_some() {
             bar.about(format!("{}: comparing every byte", named.name));
             for lap in laps.iter_mut().filter(|lap| lap.shape.op != COPY) {
@@ -407,12 +364,91 @@ impl Ladder<'_> {
         Ok(())
     }
 
-    /// One round of one row, with the counters of its rails before and after it.
-    fn round(&self, lap: &mut Lap, crews: &mut [Vec<Child>], duration: Duration) -> anyhow::Result<()> {
+    /// The rounds of all rows, which take turns.
+    fn all_rounds(
+        &self,
+        laps: &mut [Lap],
+        crews: &mut [Vec<Child>],
+        hosts: &mut Hosts,
+        (bar, noise): (&Bar, &mut NoiseMeter),
+    ) -> anyhow::Result<()> {
+        let rounds = self.rounds();
+        let began = Instant::now();
+        for number in 1.. {
+            for at in 0..laps.len() {
+                if self.stopped() {
+                    return Ok(());
+                }
+                self.round(laps, at, crews, hosts, self.duration / rounds)?;
+            }
+            noise.sample();
+            if number <= rounds {
+                bar.add(1);
+            }
+            if self.enough(laps, began.elapsed(), number) {
+                break;
+            }
+        }
+        // On a busy machine no batch may end within short rounds: a row gets one long one before it
+        // is an error.
+        let longer = (10 * self.duration).min(LONGER);
+        for at in 0..laps.len() {
+            if laps[at].tally.is_empty() {
+                self.round(laps, at, crews, hosts, longer)?;
+            }
+        }
+        laps.iter().try_for_each(|lap| crew::require_batches(&lap.tally, &lap.scenario, longer))
+    }
+
+    /// What all hosts must have in common that measure together.
+    fn settings(&self, named: NamedLayout, laps: &[Lap]) -> Settings {
+        let rows = laps
+            .iter()
+            .map(|lap| format!("{} {} by {} processes", lap.scenario, lap.shape.op, lap.shape.processes));
+        [
+            ("command", "ladder".into()),
+            ("layout", format!("{} of {} bytes", named.layout.fingerprint(), named.layout.page_bytes())),
+            ("rows", rows.collect::<Vec<_>>().join(", ")),
+            ("transport", self.over.name().into()),
+            ("duration", format!("{:?}", self.duration)),
+            ("batch", self.batch(named).to_string()),
+            ("concurrency", self.concurrency.to_string()),
+        ]
+        .map(|(name, value): (&str, String)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// Whether there need be no more rounds. So many took so long.
+    fn enough(&self, laps: &[Lap], took: Duration, number: u32) -> bool {
+        match self.until_steady {
+            None => number >= self.rounds(),
+            // One more would take too long.
+            Some(limit) if took + took / number > limit => true,
+            Some(_) => steady(plain_copy(laps), self.rounds() as usize),
+        }
+    }
+
+    /// One round of the row with this number.
+    fn round(
+        &self,
+        laps: &mut [Lap],
+        number: usize,
+        crews: &mut [Vec<Child>],
+        hosts: &mut Hosts,
+        duration: Duration,
+    ) -> anyhow::Result<()> {
+        self.counted(&mut laps[number], |lap| {
+            let plan = Plan { lap: number, routine: lap.routine, warmup: WARMUP, duration };
+            crew::round(&mut crews[lap.crew], hosts.leader(), plan, &mut lap.tally)
+        })
+    }
+
+    /// Runs a round, and reads the counters of its rails before and after it.
+    fn counted(&self, lap: &mut Lap, run: impl FnOnce(&mut Lap) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let names: Vec<_> = lap.rails.iter().flat_map(|(rails, _)| rails.clone()).collect();
         let read = || names.iter().map(|rail| counters::read(self.source, self.facts, rail)).collect();
         let before: Vec<Counters> = read();
-        crew::round(&mut crews[lap.crew], lap.routine, WARMUP, duration, &mut lap.tally)?;
+        run(lap)?;
         let after: Vec<Counters> = read();
         for ((rail, before), after) in names.iter().zip(&before).zip(&after) {
             let rail = lap.counters.entry(rail.clone()).or_default();
@@ -420,6 +456,11 @@ impl Ladder<'_> {
         }
         Ok(())
     }
+}
+
+/// Pages per second of the rounds of the plain copy; empty without one.
+fn plain_copy(laps: &[Lap]) -> &[f64] {
+    laps.iter().find(|lap| lap.scenario == MEMCPY).map_or(&[], |lap| &lap.tally.rates)
 }
 
 /// The rows of the demo that read; `many`: rails, or processes, of those with many of them.

@@ -160,7 +160,7 @@ impl<N: ReaderTransport> Worker<N> {
             concurrency,
             verify: setup.verify,
             spins: cores > setup.threads,
-            recorder: Recorder::new(setup.workers == 1),
+            recorder: Recorder::new(setup.alone),
             arrived: 0,
             rail_bytes: Vec::new(),
             load: setup.load,

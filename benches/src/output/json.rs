@@ -109,6 +109,14 @@ pub(crate) struct Meta {
     pub(crate) warmup_s: f64,
     pub(crate) verify: Verify,
     pub(crate) order: ReadOrder,
+    /// Settings that only some runs have, by the names of their arguments.
+    #[serde(default)]
+    pub(crate) settings: BTreeMap<String, String>,
+}
+
+/// The arguments with these names that were given.
+pub(crate) fn given<const N: usize>(settings: [(&str, Option<String>); N]) -> BTreeMap<String, String> {
+    settings.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 impl Meta {
@@ -135,6 +143,7 @@ impl Meta {
             warmup_s: 0.0,
             verify: Verify::All,
             order: ReadOrder::Turn,
+            settings: BTreeMap::new(),
         }
     }
 }
@@ -166,6 +175,9 @@ pub(crate) struct Row {
     pub(crate) offered_batches_per_s: Option<f64>,
     pub(crate) gb_per_s: f64,
     pub(crate) pages_per_s: f64,
+    /// How long all windows were that all workers had in common, in seconds.
+    #[serde(default)]
+    pub(crate) counted_s: f64,
     /// `None` for a layout whose pages have no tokens.
     pub(crate) tokens_per_s: Option<f64>,
     /// GB/s of the rounds.
@@ -298,6 +310,7 @@ impl Row {
             offered_batches_per_s: shape.offered,
             gb_per_s: pages_per_s * page_gb,
             pages_per_s,
+            counted_s: tally.time.as_secs_f64(),
             tokens_per_s: (named.layout.tokens() > 0).then(|| pages_per_s * named.layout.tokens() as f64),
             rounds_gb_per_s: Spread::of(&tally.rates).times(page_gb),
             latency_us: Latency {

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use crate::measure::ladder::Rung;
+use crate::measure::processes::Process;
 use crate::output::grid::grid;
 use crate::output::json::{COPY, RailFigure, Report, Row};
 use crate::output::numbers::{grouped, time};
@@ -122,17 +123,26 @@ fn counters(figure: &RailFigure) -> String {
 
 /// Which processes would run, and where. The operations of a row have the same processes.
 pub(crate) fn plan(rungs: &[Rung], placements: &[String]) -> String {
-    let mut cells = Vec::new();
-    for (at, rung) in rungs.iter().enumerate() {
-        if at > 0 && rungs[at - 1].scenario == rung.scenario {
-            continue;
-        }
-        for (number, process) in rung.processes.iter().enumerate() {
-            let cpus = process.cpus.as_ref().map_or("any", |cpus| cpus.list());
-            let rails = process.rails.to_string().replace(',', " ");
-            cells.push(vec![rung.scenario.clone(), (number + 1).to_string(), rails, cpus.into()]);
-        }
-    }
+    let first = |at: &usize| *at == 0 || rungs[at - 1].scenario != rungs[*at].scenario;
+    let rungs = (0..rungs.len()).filter(first).map(|at| &rungs[at]);
+    placed(rungs.flat_map(|rung| cells_of(&rung.scenario, &rung.processes)).collect(), placements)
+}
+
+/// Which processes of a row would run, and where.
+pub(crate) fn processes(row: &str, processes: &[Process], placements: &[String]) -> String {
+    placed(cells_of(row, processes), placements)
+}
+
+fn cells_of(row: &str, processes: &[Process]) -> Vec<Vec<String>> {
+    let cells = |(number, process): (usize, &Process)| {
+        let cpus = process.cpus.as_ref().map_or("any", |cpus| cpus.list());
+        let rails = process.rails.to_string().replace(',', " ");
+        vec![row.into(), (number + 1).to_string(), rails, cpus.into()]
+    };
+    processes.iter().enumerate().map(cells).collect()
+}
+
+fn placed(cells: Vec<Vec<String>>, placements: &[String]) -> String {
     let mut text = grid(&["row", "process", "rails", "CPUs"], &cells);
     if !placements.is_empty() {
         text += &format!("\n{}\n", placements.join("\n"));

@@ -1,57 +1,134 @@
-//! The demo's text: the table, an explanation of its columns, and whether the targets are met.
+//! The demo's text, in 80 columns: how much was read and whether the targets are met; then the rows
+//! of each layout; and at last what the columns mean.
 
 use std::fmt::Write;
 
 use bytesize::ByteSize;
 
-use crate::measure::ladder::{LIBC, MANY};
-use crate::output::json::{Report, Row};
-use crate::output::numbers::grouped;
-use crate::output::table;
+use crate::measure::ladder::{LIBC, MANY, MEMCPY};
+use crate::measure::lap::STEADY;
+use crate::output::grid::{grid, wrapped};
+use crate::output::json::{COPY, Report, Row};
+use crate::output::numbers::{grouped, time};
 
 /// The share of memcpy that many rails should give: for pages of 1 MiB and more, and for smaller
 /// ones.
 const TARGETS: (f64, f64) = (0.90, 0.80);
 
-/// The table of a run, with an explanation of its columns, and the verdict.
+/// The columns of a terminal.
+const WIDTH: usize = 80;
+
+/// The whole text.
 pub(crate) fn text(document: &Report, many: u8) -> String {
     let (host, meta) = (&document.host, &document.meta);
     let mut text = format!(
-        "kvrail demo: KV-cache pages pulled out of another process's memory, one-sidedly, over {}.\n\
-         {}, {}, Linux {}.\n\
-         One host is not a fabric: this shows what the engine leaves of the machine's own copying speed,\n\
-         and says nothing about a NIC.\n\n",
-        meta.transport,
-        host.cpu,
-        host.share(),
-        host.kernel,
-    );
-    text.push_str(&table::of(&document.results));
-    let sets = meta.layout.iter().zip(&meta.working_set).zip(meta.page_bytes.iter().zip(&meta.batch));
-    text.push('\n');
-    for ((name, bytes), (page, batch)) in sets {
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "{name}: pages of {} bytes, {} of them in turn, batches of {batch}, {} batches in flight.",
-            grouped((*page).into()),
-            ByteSize::b(*bytes).display().iec(),
-            meta.concurrency,
-        );
-    }
-    let _ = writeln!(
-        text,
-        "memcpy, the limit: {many} threads copy the same pages with the rails' own copy routine, in the pieces that a\n\
-         rail gets: from 256 KiB on with stores around the cache, below by the C library's memcpy. {LIBC}: by the\n\
-         C library's alone, where that differs.\n\
-         p50, p99: from submit to the end of a batch. Every page read is checked against the producer's publication\n\
-         table; verified pages are compared byte for byte as well.\n"
+        "kvrail pulls KV-cache pages out of another process's memory, one-sidedly ({}):\n\n",
+        meta.transport
     );
     for row in document.results.iter().filter(|row| row.scenario == MANY) {
-        text.push_str(&verdict(row, host.throttled_times > 0));
+        text += &paragraph("  ", &verdict(row, host.throttled_times > 0));
     }
-    text.push_str(&host.throttled());
+    text += &paragraph("  ", &compared(&document.results));
+    for row in document.results.iter().filter(|row| row.scenario == MEMCPY) {
+        text += &restless(row).map_or(String::new(), |line| paragraph("  ", &line));
+    }
+    text += &paragraph("", &host.throttled());
+    if document.partial {
+        text += "  PARTIAL: the run was stopped before its end; rows are missing or short.\n";
+    }
+    text += "\nOne host is not a fabric: this shows what the engine leaves of the machine's own\n\
+             copying speed, and says nothing about a NIC.\n";
+    text += &paragraph("", &format!("{}, {}, Linux {}.", host.cpu, host.share(), host.kernel));
+    let sets = meta.layout.iter().zip(&meta.working_set).zip(meta.page_bytes.iter().zip(&meta.batch));
+    for ((name, bytes), (page, batch)) in sets {
+        let rows = document.results.iter().filter(|row| row.layout == *name);
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "\n{name}:\n  pages of {} bytes, {} of them in turn, batches of {batch}\n{}",
+            grouped((*page).into()),
+            ByteSize::b(*bytes).display().iec(),
+            table(rows)
+        );
+    }
+    text.push('\n');
+    text += &paragraph(
+        "",
+        &format!(
+            "GB/s and shares of memcpy are medians of the rounds, in which all rows took turns; +- is the distance of their quartiles. \
+             memcpy, the limit: {many} threads copy the same pages by the rails' own copy routine, in the pieces that a rail gets: \
+             from 256 KiB on with stores around the cache, below by the C library's memcpy. {LIBC}: by the C library's alone, where \
+             that differs. {} batches are in flight. p50, p99: from submit to the end of a batch. Every page is checked against the \
+             producer's publication table when it has been read.",
+            meta.concurrency
+        ),
+    );
     text
+}
+
+/// Words in lines that fit the terminal, each after `indent`.
+fn paragraph(indent: &str, words: &str) -> String {
+    let words = words.trim_end();
+    if words.is_empty() {
+        return String::new();
+    }
+    let lines = wrapped(words, WIDTH - indent.len() - 2);
+    // What follows the first line of several stands below its words.
+    let rest = if indent.is_empty() { "" } else { "  " };
+    let lines = lines.iter().enumerate();
+    lines.map(|(at, line)| format!("{indent}{}{line}\n", if at > 0 { rest } else { "" })).collect()
+}
+
+/// How many pages were compared after the timed part.
+fn compared(rows: &[Row]) -> String {
+    let sum = |of: fn(&Row) -> u64| rows.iter().map(of).sum::<u64>();
+    let (compared, wrong) = (sum(|row| row.pages_verified), sum(|row| row.pages_wrong));
+    match (compared, wrong) {
+        (0, 0) => "No page was compared byte for byte (--verify off).".into(),
+        (_, 0) => format!("Every byte of {} pages was compared: 0 wrong.", grouped(compared)),
+        _ => format!(
+            "{} of {} pages that were compared byte for byte are WRONG.",
+            grouped(wrong),
+            grouped(compared)
+        ),
+    }
+}
+
+/// What a plain copy that was not steady means; `None` where it was.
+fn restless(memcpy: &Row) -> Option<String> {
+    let rounds = &memcpy.rounds_gb_per_s;
+    (rounds.rounds > 1 && rounds.relative() > STEADY).then(|| {
+        format!(
+            "A plain copy of these {}-byte pages varied by {:.0} % over its {} rounds: something else uses the machine, so read the shares with care.",
+            grouped(memcpy.page_bytes.into()),
+            100.0 * rounds.relative(),
+            rounds.rounds
+        )
+    })
+}
+
+/// The rows of a layout.
+fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
+    const HEADS: [&str; 8] = ["scenario", "rails", "GB/s", "+-", "pages/s", "p50", "p99", "of memcpy"];
+    grid(&HEADS, &rows.map(cells).collect::<Vec<_>>())
+}
+
+#[expect(clippy::cast_sign_loss, reason = "a rate is not negative")]
+fn cells(row: &Row) -> Vec<String> {
+    vec![
+        row.scenario.clone(),
+        match (row.op == COPY, row.processes) {
+            (true, _) => format!("{} threads", row.rails),
+            (false, 1) => row.rails.to_string(),
+            (false, processes) => format!("{} x {processes}", row.rails),
+        },
+        format!("{:.2}", row.rounds_gb_per_s.median),
+        format!("{:.0} %", 100.0 * row.rounds_gb_per_s.relative()),
+        grouped((row.rounds_gb_per_s.median * 1e9 / f64::from(row.page_bytes)).round() as u64),
+        time(row.latency_us.p50),
+        time(row.latency_us.p99),
+        row.ratio.memcpy.map_or("-".into(), |ratio| format!("{:.0} %", 100.0 * ratio)),
+    ]
 }
 
 /// A ratio above this is more than noise. Then other programs have taken the cores, and a plain
@@ -72,14 +149,16 @@ fn judged(ratio: f64, target: f64, throttled: bool) -> &'static str {
     }
 }
 
-/// Whether a row with many rails meets its target, as a line of text.
+/// What a row with many rails gives, and whether that meets its target.
 fn verdict(row: &Row, throttled: bool) -> String {
     let target = if row.page_bytes >= 1 << 20 { TARGETS.0 } else { TARGETS.1 };
     let ratio = row.ratio.memcpy.unwrap_or(0.0);
     let met = judged(ratio, target, throttled);
     format!(
-        "{}: {} rails give {ratio:.2} of memcpy; the target is {target:.2}: {met}.\n",
-        row.layout, row.rails
+        "{}-byte pages over {} rails: {:.2} GB/s, {ratio:.2} of memcpy. Target {target:.2}: {met}.",
+        grouped(row.page_bytes.into()),
+        row.rails,
+        row.rounds_gb_per_s.median
     )
 }
 

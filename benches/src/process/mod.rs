@@ -4,6 +4,7 @@
 //! the parent (`PR_SET_PDEATHSIG`), and the end of its orders ends it, too.
 
 pub(crate) mod child;
+pub(crate) mod hosts;
 pub(crate) mod parent;
 pub(crate) mod protocol;
 pub(crate) mod stop;

@@ -35,6 +35,16 @@ pub(crate) enum Role {
     Program { name: String, args: Vec<String> },
 }
 
+impl Role {
+    /// The same on these CPUs, if there are any to choose.
+    pub(crate) fn on(self, cpus: Option<Cpus>) -> Self {
+        match cpus {
+            Some(cpus) => Self::Placed { cpus, role: Box::new(self) },
+            None => self,
+        }
+    }
+}
+
 /// The settings of a producer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ProducerSetup {
@@ -96,6 +106,8 @@ pub(crate) struct WorkerSetup {
     pub(crate) number: usize,
     /// How many workers share the pages.
     pub(crate) workers: usize,
+    /// Whether no other worker, on any host, reads at the same time.
+    pub(crate) alone: bool,
     /// Threads that read at the same time, those of all workers together.
     pub(crate) threads: usize,
     pub(crate) verify: Verify,

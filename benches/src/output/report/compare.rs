@@ -1,5 +1,7 @@
 //! Two reports side by side: the ratio of each row, and how sure it is.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::measure::spread::Spread;
@@ -151,10 +153,18 @@ fn differences(before: &Meta, after: &Meta) -> Vec<String> {
             ("order", format!("{:?}", meta.order).to_lowercase()),
         ]
     };
+    let names: BTreeSet<_> = before.settings.keys().chain(after.settings.keys()).collect();
+    let none = String::from("not given");
+    let of = |meta: &Meta, name: &String| meta.settings.get(name).unwrap_or(&none).clone();
     let pairs = settings(before).into_iter().zip(settings(after));
+    let pairs = pairs.map(|((name, before), (_, after))| (name, before, after));
+    let more = names.into_iter().map(|name| (&**name, of(before, name), of(after, name)));
+    // A report of an earlier version has none of these settings, and says nothing about them.
+    let told = !before.settings.is_empty() && !after.settings.is_empty();
     pairs
-        .filter(|((_, before), (_, after))| before != after)
-        .map(|((name, before), (_, after))| format!("{name} is {before} in one and {after} in the other"))
+        .chain(more.filter(|_| told))
+        .filter(|(_, before, after)| before != after)
+        .map(|(name, before, after)| format!("{name} is {before} in one and {after} in the other"))
         .collect()
 }
 

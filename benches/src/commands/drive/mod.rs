@@ -1,138 +1,46 @@
 //! `drive`: reads pages that a `serve` publishes.
 
-use std::net::SocketAddr;
+mod args;
+
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use kvrail::session::Address;
-
-use crate::catalogue::{NamedLayout, named_layout};
-use crate::cli::common::{Op, ReadOrder, ReportArgs, Transport, chunk, duration, size, warmup};
-use crate::cli::directory::{self, CacheArgs, DirectoryKind, DirectorySetup};
-use crate::cli::file::ConfigArgs;
-use crate::cli::key::{Key, KeyArgs};
-use crate::cli::rails::{Rails, VerbsArgs};
+use crate::catalogue::NamedLayout;
+use crate::cli::common::{Op, Transport};
+use crate::cli::directory::{DirectoryKind, DirectorySetup};
+use crate::cli::key::Key;
+use crate::cli::rails::Rails;
+use crate::machine::environment::Environment;
+use crate::machine::source::Source;
+use crate::measure::crew::{self, Plan};
 use crate::measure::noise::NoiseMeter;
+use crate::measure::processes::{self, Process};
+use crate::measure::producer;
 use crate::measure::schedule::Load;
-use crate::measure::sweep::{MOST, Point, Preset, Sweep};
+use crate::measure::sweep::{MOST, Point, Sweep};
 use crate::measure::window::Tally;
-use crate::measure::{crew, producer};
 use crate::output::host::Watch;
-use crate::output::json::{Meta, Report, Row, Shape, Sink, mark_peaks};
+use crate::output::json::{Meta, Report, Row, Shape, Sink, given, mark_peaks};
 use crate::output::progress::Bar;
-use crate::output::table;
-use crate::output::write;
+use crate::output::{rungs, table, write};
+use crate::process::hosts::{Hosts, Settings};
 use crate::process::parent::Child;
 use crate::process::protocol::{GetterSetup, ProducerSetup, Ready, Role, Routine, Verified, WorkerSetup};
 use crate::process::stop::Stop;
+use anyhow::{Context, bail};
+
+pub(crate) use args::Args;
 
 /// The longest round. After each the progress bar moves, a dead worker is noticed, and a signal
 /// ends the run.
 const ROUND: Duration = Duration::from_secs(1);
+/// The most processes of a point.
+const MOST_PROCESSES: usize = 64;
 /// Bytes of the pages that are published here.
 const WORKING_SET: u64 = 128 << 20;
 /// The warm-up of each round but the first.
 const NEXT_WARMUP: Duration = Duration::from_millis(20);
-
-/// Read pages that `serve` publishes, here or on another host.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// The producer's address, as `serve` printed it. With a directory in Redis, pages are found by
-    /// key without it.
-    #[arg(long, alias = "discovery-addr")]
-    connect: Option<Address>,
-    #[command(flatten)]
-    key: KeyArgs,
-    /// The transport that moves the bytes, which must be the producer's.
-    #[arg(long, value_enum, default_value = "shm")]
-    transport: Transport,
-    /// The layout of the pages, which must be the producer's. With --local a list with commas.
-    #[arg(long, default_value = "sgl_mla_page_first_direct", value_delimiter = ',',
-        value_parser = named_layout())]
-    layout: Vec<NamedLayout>,
-    /// Publish the pages here, by a process of this command's own for each layout, instead of
-    /// --connect.
-    #[arg(long, conflicts_with = "connect")]
-    local: bool,
-    /// Rails of each process: 1 to 16, 2 by default. Over verbs: which NIC ports (mlx5_0,mlx5_1:2),
-    /// or auto, the default.
-    #[arg(long, alias = "devices")]
-    rails: Option<Rails>,
-    /// Lanes of each rail: 1 to 16. This, --batch, --chunk-bytes and --concurrency also take a list
-    /// with commas: every combination is measured, and rounds of all of them take turns.
-    #[arg(long, alias = "max-channels", default_value = "1", value_delimiter = ',',
-        value_parser = clap::value_parser!(u8).range(1..=16))]
-    lanes_per_rail: Vec<u8>,
-    /// Pages of a batch: 1 to 256. By default 32, or 8 if a page is larger than 1 MiB.
-    #[arg(long, alias = "batch-size", value_delimiter = ',',
-        value_parser = clap::value_parser!(u16).range(1..=256))]
-    batch: Vec<u16>,
-    /// Longer pages travel in pieces of this size: a power of two, at least 4KiB. By default the
-    /// size that suits the transport.
-    #[arg(long, value_delimiter = ',', value_parser = chunk)]
-    chunk_bytes: Vec<u32>,
-    /// Batches in flight in each process: 1 to 32, 6 by default. With get and exists: calling
-    /// threads, each of which waits for its batch.
-    #[arg(long, alias = "concurrencies", value_delimiter = ',',
-        value_parser = clap::value_parser!(u8).range(1..=32))]
-    concurrency: Vec<u8>,
-    /// Settings for one question, where no argument sets them.
-    #[arg(long, value_enum, default_value = "throughput")]
-    preset: Preset,
-    /// Batches that each process begins in a second, at times that are fixed beforehand. Latencies
-    /// are measured from these times. By default the next batch begins when there is room for it.
-    #[arg(long, value_name = "BATCHES", value_parser = rate)]
-    rate: Option<f64>,
-    /// How often everything is measured: 1 to 1000.
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    repeat: u32,
-    /// Where keys are looked up, with get and exists: embedded (in the producer),
-    /// redis://host:port, redis-cluster://host:port,host:port, or one-sided (in the producer's
-    /// publication table). As serve has it.
-    #[arg(long, default_value = "embedded", value_parser = directory::shared)]
-    directory: DirectoryKind,
-    #[command(flatten)]
-    cache: CacheArgs,
-    /// Readers of each process, each with all the rails and a thread, with get: 1 to 64.
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
-    readers: u8,
-    /// Serve the counters of the reading node for Prometheus at this address (port 0: any free
-    /// one), with get and exists, one process and one combination.
-    #[arg(long, value_name = "ADDRESS")]
-    metrics: Option<SocketAddr>,
-    /// Read into the memory of the GPU with this number. Over verbs only.
-    #[arg(long, value_name = "N")]
-    gpu: Option<u8>,
-    /// The operation on each page.
-    #[arg(long, value_enum, default_value = "checked")]
-    op: Op,
-    /// The order in which the pages are read.
-    #[arg(long, value_enum, default_value = "turn")]
-    order: ReadOrder,
-    /// Reading processes, each with all the rails: 1 to 64.
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
-    processes: u8,
-    /// How long to measure.
-    #[arg(long, default_value = "3s", value_parser = duration)]
-    duration: Duration,
-    /// How long the workers read before the measurement.
-    #[arg(long, default_value = "500ms", value_parser = warmup)]
-    warmup: Duration,
-    #[command(flatten)]
-    report: ReportArgs,
-    /// Bytes of pages to read, over and over. By default all that are published.
-    #[arg(long, value_parser = size)]
-    working_set: Option<u64>,
-    /// Make each reading thread stand still for this long every tenth of a second.
-    #[arg(long, hide = true, default_value = "0s", value_parser = warmup)]
-    stall: Duration,
-    #[command(flatten)]
-    config: ConfigArgs,
-    // Last, because its heading would stand above the arguments that follow.
-    #[command(flatten)]
-    verbs: VerbsArgs,
-}
 
 /// The readers of a point, and what they did.
 struct Lap {
@@ -156,8 +64,14 @@ struct Served {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::catch()?;
     let connect = connect(args)?;
+    let meeting = args.hosts.meeting(connect.is_some())?;
     let rails = Rails::of(args.rails.as_ref(), args.transport, 2)?;
     let points = points(args)?;
+    let (processes, placements) = processes(args, &rails)?;
+    if args.plan {
+        write::stdout(rungs::processes("drive", &processes, &placements).as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let key = if args.local { None } else { args.key.read()? };
     if key.is_none() && !args.local {
         bail!("drive needs --key or --key-file: serve prints the one to use");
@@ -171,45 +85,114 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let served = served.collect::<anyhow::Result<Vec<_>>>()?;
     let mut laps = Vec::with_capacity(points.len());
     for &point in &points {
-        laps.push(start(args, point, &rails, &served)?);
+        laps.push(start(args, point, &processes, &served)?);
     }
 
+    let settings = settings(args, &points);
+    let mut hosts = Hosts::meet(meeting.as_ref(), &settings, processes.len(), &stop)?;
+    let mut noise = NoiseMeter::new();
+    let ended = measure(args, &mut laps, &mut hosts, &stop, &mut noise);
+    if let Err(error) = &ended {
+        hosts.failed(error);
+    }
+    let failure = match ended {
+        // There is nothing to keep, and a report of an earlier run stays as it is.
+        Err(error) if laps.iter().all(|lap| lap.tally.is_empty()) => return Err(error),
+        Err(error) => Some(error),
+        Ok(()) => None,
+    };
+    let partial = stop.requested() || failure.is_some() || hosts.stopped();
+    let rows = rows(args, &laps, &points, hosts.others());
+    let mut document = Report::new(meta(args, &laps), rows, &watch);
+    document.partial = partial;
+    document.noise = (noise.noise().empty_loop_per_ms.rounds > 0).then(|| noise.noise());
+    document.notes = placements;
+    document.notes.extend(hosts.notes());
+    document.notes.extend(failure.as_ref().map(|error| format!("ended by an error: {error:#}")));
+    document.doubt();
+    let from = connect.unwrap_or_else(|| {
+        if args.local { "a producer of its own".into() } else { args.directory.to_string() }
+    });
+    let delivered = document.deliver(&text(args, &document, &from), json);
+    // What ended the run comes before what its report lacks because of that.
+    failure.map_or(Ok(()), Err)?;
+    delivered?;
+    Ok(stop.exit_code())
+}
+
+/// Runs all rounds of all points, and then the comparisons.
+fn measure(
+    args: &Args,
+    laps: &mut [Lap],
+    hosts: &mut Hosts,
+    stop: &Stop,
+    noise: &mut NoiseMeter,
+) -> anyhow::Result<()> {
     let rounds = args.duration.as_nanos().div_ceil(ROUND.as_nanos()).max(1) as u32;
     let length = args.duration / rounds;
     let bar = Bar::steps("reading", u64::from(rounds) * u64::from(args.repeat));
-    let mut noise = NoiseMeter::new();
-    for round in 0..rounds * args.repeat {
-        for lap in &mut laps {
-            if !stop.requested() {
-                let warmup = if round == 0 { args.warmup } else { NEXT_WARMUP };
-                crew::round(&mut lap.crew, Routine::Rail, warmup, length, &mut lap.tally)?;
+    if let Hosts::Following(follower) = hosts {
+        let last = laps.len() - 1;
+        while let Some(round) = follower.next(stop)? {
+            let lap = laps.get_mut(round.lap).context("the host that leads has another row")?;
+            crew::follow(&mut lap.crew, follower, round, &mut lap.tally)?;
+            if round.lap == last {
+                noise.sample();
+                bar.add(1);
             }
         }
-        if stop.requested() {
-            break;
+    } else {
+        for round in 0..rounds * args.repeat {
+            for (number, lap) in laps.iter_mut().enumerate() {
+                if !stop.requested() {
+                    let warmup = if round == 0 { args.warmup } else { NEXT_WARMUP };
+                    let plan = Plan { lap: number, routine: Routine::Rail, warmup, duration: length };
+                    crew::round(&mut lap.crew, hosts.leader(), plan, &mut lap.tally)?;
+                }
+            }
+            if stop.requested() {
+                break;
+            }
+            noise.sample();
+            bar.add(1);
         }
-        noise.sample();
-        bar.add(1);
+        hosts.done(stop.requested());
     }
-    if !stop.requested() {
+    if !stop.requested() && !hosts.stopped() {
         laps.iter().try_for_each(|lap| crew::require_batches(&lap.tally, "drive", args.duration))?;
         bar.about("comparing every page");
         if args.report.verify.step().is_some() && args.op != Op::Exists {
-            for lap in &mut laps {
+            for lap in laps {
                 lap.verified = crew::verify(&mut lap.crew)?;
             }
         }
     }
     bar.done();
-    let mut document = Report::new(meta(args, &laps), rows(args, &laps, &points), &watch);
-    document.partial = stop.requested();
-    document.noise = (noise.noise().empty_loop_per_ms.rounds > 0).then(|| noise.noise());
-    document.doubt();
-    let from = connect.unwrap_or_else(|| {
-        if args.local { "a producer of its own".into() } else { args.directory.to_string() }
-    });
-    document.deliver(&text(args, &document, &from), json)?;
-    Ok(stop.exit_code())
+    Ok(())
+}
+
+/// What all hosts must have in common that measure together.
+fn settings(args: &Args, points: &[Point]) -> Settings {
+    let names: Vec<_> =
+        points.iter().map(|point| format!("{} {}", point.named.name, point.name(points))).collect();
+    let pages = |named: &NamedLayout| {
+        format!("{} of {} bytes", named.layout.fingerprint(), named.layout.page_bytes())
+    };
+    [
+        ("command", "drive".into()),
+        ("layout", args.layout.iter().map(pages).collect::<Vec<_>>().join(", ")),
+        ("rows", names.join(", ")),
+        ("op", args.op.label().into()),
+        ("order", format!("{:?}", args.order).to_lowercase()),
+        ("transport", args.transport.name().into()),
+        ("duration", format!("{:?} x {}", args.duration, args.repeat)),
+        ("warmup", format!("{:?}", args.warmup)),
+        ("batch", format!("{:?}", points.iter().map(|point| point.batch).collect::<Vec<_>>())),
+        ("concurrency", format!("{:?}", points.iter().map(|point| point.concurrency).collect::<Vec<_>>())),
+        ("rate", format!("{:?}", args.rate)),
+    ]
+    .map(|(name, value): (&str, String)| (name.to_owned(), value))
+    .into()
 }
 
 /// The points that are measured.
@@ -258,23 +241,56 @@ fn here(args: &Args, layout: NamedLayout, rails: &Rails) -> anyhow::Result<Serve
     Ok(Served { layout, address: Some(address), key: setup.key, _producer: Some(producer) })
 }
 
+/// The reading processes, and where they run, in words.
+fn processes(args: &Args, rails: &Rails) -> anyhow::Result<(Vec<Process>, Vec<String>)> {
+    let facts = Environment::read(&Source::at(&args.root));
+    let names = processes::names(args.transport, rails, &facts);
+    let mut notes = Vec::new();
+    let mut with = |names: &[String]| {
+        let (process, note) = Process::with(args.transport, args.numa, &facts, names);
+        if let Some(note) = note.filter(|note| !notes.contains(note)) {
+            notes.push(note);
+        }
+        process
+    };
+    let all = match (args.processes_per_rail, names) {
+        (Some(count), names) => {
+            let one_each = names?.iter().map(|rail| with(std::slice::from_ref(rail))).collect::<Vec<_>>();
+            one_each.into_iter().flat_map(|process| vec![process; count.into()]).collect()
+        }
+        // The rails stay as they were given: the reader itself says best what is wrong with them.
+        (None, names) => {
+            let placed = names.map(|names| with(&names)).ok();
+            let (count, cpus) = placed.map_or((0, None), |process| (process.count, process.cpus));
+            vec![Process { rails: rails.clone(), count, cpus }; args.processes.into()]
+        }
+    };
+    if all.len() > MOST_PROCESSES {
+        bail!(
+            "--processes-per-rail: {} processes are too many: give rails and processes for each of which there are {MOST_PROCESSES} together at most",
+            all.len()
+        );
+    }
+    Ok((all, notes))
+}
+
 /// Starts the readers of a point.
-fn start(args: &Args, point: Point, rails: &Rails, served: &[Served]) -> anyhow::Result<Lap> {
+fn start(args: &Args, point: Point, readers: &[Process], served: &[Served]) -> anyhow::Result<Lap> {
     let at = served.iter().find(|at| at.layout == point.named).context("every layout is served")?;
-    let processes = usize::from(args.processes);
     // Each rail without a NIC has a thread that copies.
-    let threads = match rails {
-        Rails::Count(count) => usize::from(*count) + 1,
+    let threads = |reader: &Process| match reader.rails {
+        Rails::Count(count) => usize::from(count) + 1,
         Rails::Ports(_) => 1,
     };
-    let mut crew = Vec::with_capacity(processes);
-    for number in 0..processes {
+    let threads = readers.iter().map(threads).sum();
+    let mut crew = Vec::with_capacity(readers.len());
+    for (number, reader) in readers.iter().enumerate() {
         let setup = WorkerSetup {
             connect: at.address.clone().unwrap_or_default(),
             key: at.key.clone(),
             transport: args.transport,
             layout: point.named.name.into(),
-            rails: rails.clone(),
+            rails: reader.rails.clone(),
             verbs: args.verbs.clone(),
             lanes_per_rail: point.lanes_per_rail,
             // The command line and the layouts permit 256 at most.
@@ -283,8 +299,9 @@ fn start(args: &Args, point: Point, rails: &Rails, served: &[Served]) -> anyhow:
             concurrency: point.concurrency,
             working_set: args.working_set,
             number,
-            workers: processes,
-            threads: processes * threads,
+            workers: readers.len(),
+            alone: readers.len() == 1 && args.hosts.none(),
+            threads,
             verify: args.report.verify,
             validate: args.op == Op::Checked,
             order: args.order,
@@ -302,17 +319,20 @@ fn start(args: &Args, point: Point, rails: &Rails, served: &[Served]) -> anyhow:
                 metrics: args.metrics,
             }),
         };
-        crew.push(Child::start(format!("reader {}", number + 1), &role)?);
+        crew.push(Child::start(format!("reader {}", number + 1), &role.on(reader.cpus.clone()))?);
     }
     let started = crew::ready(&mut crew)?;
     if let Some(address) = started.first().and_then(|first| first.metrics) {
         write::stderr(format!("metrics at http://{address}/metrics\n").as_bytes())?;
     }
+    if let Some(last) = crew.last_mut() {
+        last.hold_up(args.late);
+    }
     Ok(Lap { point, crew, started, tally: Tally::default(), verified: Verified::default() })
 }
 
 /// A row for each point that was measured. The peak of each layout is marked.
-fn rows(args: &Args, laps: &[Lap], points: &[Point]) -> Vec<Row> {
+fn rows(args: &Args, laps: &[Lap], points: &[Point], others: usize) -> Vec<Row> {
     let row = |lap: &Lap| {
         let point = lap.point;
         let shape = Shape {
@@ -320,7 +340,7 @@ fn rows(args: &Args, laps: &[Lap], points: &[Point]) -> Vec<Row> {
             op: args.op.label(),
             // An engine has 16 rails at most.
             rails: lap.started[0].rails.len() as u8,
-            processes: args.processes,
+            processes: u8::try_from(lap.crew.len() + others).unwrap_or(u8::MAX),
             concurrency: point.concurrency,
             batch: point.batch,
             chunk_bytes: lap.started[0].chunk_bytes,
@@ -351,13 +371,32 @@ fn meta(args: &Args, laps: &[Lap]) -> Meta {
         rails: ready.rails.clone(),
         lanes_per_rail: point.lanes_per_rail,
         concurrency: point.concurrency,
-        processes: args.processes,
+        processes: first[0].crew.len() as u8,
         duration_s: args.duration.as_secs_f64() * f64::from(args.repeat),
         warmup_s: args.warmup.as_secs_f64(),
         verify: args.report.verify,
         order: args.order,
+        settings: more_settings(args),
         ..Meta::of("drive", &ready.transport, &args.layout)
     }
+}
+
+/// What else a reader of the figures must know to compare them.
+fn more_settings(args: &Args) -> BTreeMap<String, String> {
+    let by_key = matches!(args.op, Op::Get | Op::Exists);
+    let directory = args.directory.to_string();
+    // Where a server is does not matter.
+    let kind = directory.split_once("://").map_or(&*directory, |(kind, _)| kind);
+    let mut settings = given([
+        ("directory", by_key.then(|| kind.to_owned())),
+        ("dir-cache", by_key.then(|| format!("{:?}", args.cache.dir_cache))),
+        ("readers", by_key.then(|| args.readers.to_string())),
+        ("gpu", args.gpu.map(|gpu| gpu.to_string())),
+        ("numa", (args.transport == Transport::Verbs).then(|| format!("{:?}", args.numa).to_lowercase())),
+        ("processes-per-rail", args.processes_per_rail.map(|count| count.to_string())),
+    ]);
+    settings.extend(args.verbs.given());
+    settings
 }
 
 fn text(args: &Args, document: &Report, from: &str) -> String {
@@ -368,8 +407,9 @@ fn text(args: &Args, document: &Report, from: &str) -> String {
     } else {
         ""
     };
+    let notes: String = document.notes.iter().map(|note| format!("{note}\n")).collect();
     format!(
-        "{} from {from} over {}\n\n{}{}{}{noise}{partial}{}",
+        "{} from {from} over {}\n\n{}{}{}{noise}{notes}{partial}{}",
         labels.join(", "),
         document.meta.transport,
         table::of(&document.results),
@@ -377,15 +417,6 @@ fn text(args: &Args, document: &Report, from: &str) -> String {
         table::hits(&document.results),
         document.host.throttled()
     )
-}
-
-/// Parses a rate of batches.
-fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse::<f64>().map_err(|error| error.to_string())?;
-    if !(0.1..=1e8).contains(&rate) {
-        return Err(format!("{text} batches in a second: give 0.1 to 100000000"));
-    }
-    Ok(rate)
 }
 
 /// The address that the readers connect to, or at which they ask; `None` where none is needed.
