@@ -16,13 +16,16 @@ from ._library import status_meaning, status_name
 from .errors import Error, PlaceBusyError, StillReadingError, UnderwayError, UsageError
 from .layout import Layout
 from .memory import Memory
-from .node import Get, Node, Places, Space
+from .node import Get, GroupGet, Node, Places, Space
 from .values import (
+    MISS_GROUP,
     PUT_UNDERWAY,
     EnginePool,
     EngineRegion,
     Found,
     Got,
+    GotGroups,
+    GroupPage,
     Pool,
     PutResult,
     Statistics,
@@ -32,6 +35,7 @@ __version__ = "0.1.0"
 library_version: str = _lib.kvrail_version().decode()
 
 __all__ = [
+    "MISS_GROUP",
     "PUT_UNDERWAY",
     "EnginePool",
     "EngineRegion",
@@ -39,6 +43,9 @@ __all__ = [
     "Found",
     "Get",
     "Got",
+    "GotGroups",
+    "GroupGet",
+    "GroupPage",
     "Layout",
     "Memory",
     "Node",
