@@ -54,7 +54,7 @@ def cases(nodes: Nodes, layout: kvrail.Layout) -> list[Case]:
         (lambda n: space.publish_slots(0, [b"k"], [n]), "slots[0]", U32),
         (
             lambda n: node.get_groups([[kvrail.GroupPage(space, b"k", places, n)]], 1),
-            "the index of page 0 of group 0",
+            "the place of page 0 of group 0",
             U32,
         ),
         (lambda n: node.begin_get_groups([[(space, b"k", places, 0)]], 1, n), "tag", U64),

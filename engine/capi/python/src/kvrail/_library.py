@@ -329,7 +329,7 @@ def numbers(name: str, values: Iterable[SupportsIndex]) -> array[int]:
         return values
     given = values if isinstance(values, (list, tuple, range)) else list(values)
     try:
-        return array("I", given)  # type: ignore[arg-type]
+        return array("I", given)
     except (OverflowError, TypeError):
         return array("I", [integer(f"{name}[{at}]", value, *U32) for at, value in enumerate(given)])
 

@@ -228,12 +228,12 @@ class Node:
         for number, group in enumerate(groups):
             if not group:
                 raise ValueError(f"group {number} has no page")
-            for at, (space, key, places, index) in enumerate(group):
+            for at, (space, key, places, place) in enumerate(group):
                 if space.node is not self or places.node is not self:
                     raise ValueError(f"page {at} of group {number} is of another node")
                 keys.append(key)
-                index = integer(f"the index of page {at} of group {number}", index, *U32)
-                pages += (space.number, places.number, index, int(at > 0))
+                place = integer(f"the place of page {at} of group {number}", place, *U32)
+                pages += (space.number, places.number, place, int(at > 0))
         return Keys(keys), array("I", pages), tuple(map(len, groups))
 
     def statistics(self) -> Statistics:

@@ -70,7 +70,7 @@ class GroupPage(NamedTuple):
     space: Space
     key: bytes
     places: Places
-    index: int
+    place: int
 
 
 @dataclass(frozen=True)
