@@ -14,8 +14,8 @@ use crate::abi::layout_types::{
     kvrail_level, kvrail_plane, kvrail_range,
 };
 use crate::abi::node_types::{
-    kvrail_ended_get, kvrail_get_counts, kvrail_group_page, kvrail_node, kvrail_node_config, kvrail_node_stats,
-    kvrail_page_keys, kvrail_put_counts,
+    kvrail_ended_get, kvrail_get_counts, kvrail_group_page, kvrail_node, kvrail_node_config,
+    kvrail_node_stats, kvrail_page_keys, kvrail_put_counts,
 };
 use crate::abi::publisher_types::{
     kvrail_key_tag, kvrail_keys, kvrail_location, kvrail_memory, kvrail_pool, kvrail_pool_region,

@@ -80,8 +80,8 @@ impl Registration {
 
     /// Takes all places for good, or returns the first that is not free.
     pub(crate) fn close(&self) -> Option<u32> {
-        // Looked at before any is taken: a get of other places, beside a call that is refused, finds
-        // them free.
+        // Looked at before any is taken: a get of other places, beside a call that is refused,
+        // finds them free.
         if let Some(busy) = (0..self.count).find(|&index| !self.is_free(index)) {
             return Some(busy);
         }

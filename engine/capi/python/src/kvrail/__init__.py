@@ -14,9 +14,11 @@ docs/python.md is the chapter that goes with it.
 from ._library import lib as _lib
 from ._library import status_meaning, status_name
 from .errors import Error, PlaceBusyError, StillReadingError, UnderwayError, UsageError
+from .get import Get, GroupGet
 from .layout import Layout
 from .memory import Memory
-from .node import Get, GroupGet, Node, Places, Space
+from .node import Node, Space
+from .places import Places
 from .values import (
     MISS_GROUP,
     PUT_UNDERWAY,

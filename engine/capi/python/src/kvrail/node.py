@@ -13,14 +13,14 @@ from typing import Any
 from . import _library
 from ._batch import Keys, indices_of, new_statuses
 from ._library import I32, U32, U64, c_text, check, integer, lib, nanoseconds, numbers
-from .errors import PlaceBusyError, StillReadingError, UnderwayError
+from .errors import StillReadingError
+from .get import Get, GroupGet
 from .layout import Layout
 from .memory import Memory
+from .places import Places, leaked
 from .values import EnginePool, Found, Got, GotGroups, GroupPage, Pool, PutResult, Statistics
 
 NO_CACHE = (1 << 64) - 1
-# Memory into which hardware may still write after its node was closed. It must stay.
-_leaked: list[object] = []
 
 
 class Node:
@@ -270,7 +270,7 @@ class Node:
         try:
             check(lib.kvrail_node_close(handle))
         except StillReadingError:
-            _leaked.append([places._memories for places in self._places])
+            leaked.append([places._memories for places in self._places])
             raise
         self._places.clear()
         self._kept.clear()
@@ -287,39 +287,6 @@ class Node:
                 self.close()
             except Exception:  # An error of a finalizer goes nowhere, and the memory is kept.
                 pass
-
-
-class Places:
-    """Registered memory: `count` places for pages of a layout, by their numbers from 0."""
-
-    def __init__(self, node: Node, layout: Layout, number: int, count: int, memories: list[Memory]) -> None:
-        self.node, self.layout, self.number, self.count = node, layout, number, count
-        self._memories = memories
-
-    def settle(self, indices: Iterable[int], timeout: float) -> bool:
-        """Waits until each of these places is free: no get uses it, and no hardware writes into it.
-        Returns whether they are."""
-        made = numbers("indices", indices)
-        at, count = made.buffer_info()
-        try:
-            check(lib.kvrail_node_settle(self.node._handle, self.number, at, count, nanoseconds(timeout)))
-        except PlaceBusyError:
-            return False
-        return True
-
-    def unregister(self) -> None:
-        """Gives the memory back. All places must be free."""
-        try:
-            check(lib.kvrail_node_unregister(self.node._handle, self.number))
-        except StillReadingError:
-            _leaked.append(self._memories)
-            raise
-        with self.node._lock:
-            self.node._places.discard(self)
-        self._memories = []
-
-    def __len__(self) -> int:
-        return self.count
 
 
 class Space:
@@ -492,78 +459,6 @@ class Space:
         removed = c_size_t()
         check(lib.kvrail_node_remove(self.node._handle, self.number, given.at, ctypes.addressof(removed)))
         return removed.value
-
-
-class Get:
-    """A get that was begun. Its places are the library's until its result was taken. One that is
-    dropped without that is given up, as by abandon()."""
-
-    __slots__ = ("node", "tag", "count", "_ticket", "_got")
-
-    def __init__(self, node: Node, tag: int, count: int) -> None:
-        self.node, self.tag, self.count = node, tag, count
-        self._ticket = c_uint64()
-        self._got: Got | None = None
-
-    @property
-    def ticket(self) -> int:
-        """Its number, which Node.ended() names."""
-        return self._ticket.value
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-        try:
-            self.result(0.0)
-        except UnderwayError:
-            return False
-        return True
-
-    def result(self, timeout: float) -> Got:
-        """Its result. Waits for it; raises UnderwayError, a TimeoutError, if it is not there in time."""
-        if self._got is None:
-            statuses, counts = new_statuses(self.count), _library.GetCounts()
-            check(
-                lib.kvrail_node_end_get(
-                    self.node._handle,
-                    self.ticket,
-                    nanoseconds(timeout),
-                    statuses.buffer_info()[0],
-                    self.count,
-                    ctypes.addressof(counts),
-                )
-            )
-            self._got = self._make(counts, statuses)
-        return self._got
-
-    def _make(self, counts: _library.GetCounts, statuses: array[int]) -> Got:
-        return Got(counts.hits, counts.leading_hits, counts.unsettled, statuses)
-
-    def abandon(self) -> None:
-        """Gives it up. Its places are free when nothing writes into them any more: Places.settle."""
-        check(lib.kvrail_node_abandon_get(self.node._handle, self.ticket))
-
-    def __del__(self) -> None:
-        if self._got is None and self._ticket.value and self.node._handle:
-            lib.kvrail_node_abandon_get(self.node._handle, self._ticket)
-
-
-class GroupGet(Get):
-    """A get of groups that was begun: a Get whose result is a GotGroups."""
-
-    __slots__ = ("_sizes",)
-
-    def __init__(self, node: Node, tag: int, count: int, sizes: tuple[int, ...]) -> None:
-        super().__init__(node, tag, count)
-        self._sizes = sizes
-
-    def result(self, timeout: float) -> GotGroups:
-        """Its result. Waits for it; raises UnderwayError, a TimeoutError, if it is not there in time."""
-        got = super().result(timeout)
-        assert isinstance(got, GotGroups)
-        return got
-
-    def _make(self, counts: _library.GetCounts, statuses: array[int]) -> GotGroups:
-        return GotGroups(counts.hits, counts.leading_hits, counts.unsettled, statuses, self._sizes)
 
 
 def _other_node(places: Places) -> ValueError:

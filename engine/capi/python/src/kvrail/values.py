@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .layout import Layout
 
 if TYPE_CHECKING:
-    from .node import Places, Space
+    from .node import Space
+    from .places import Places
 
 # A status of a page in a group: another page of the group is a miss.
 MISS_GROUP = 7212
