@@ -109,9 +109,9 @@ pub unsafe extern "C" fn kvrail_node_get(
 }
 
 /// Gets groups of pages, all or nothing: as kvrail_node_get(), and the pages of a group are all
-/// hits or all misses. A group is a row of keys, each of a space and with a place of its own, such as
-/// the pages that several pools of a hybrid model have for the same tokens. `pages` has a page for
-/// each key. A page that was found in a group of which another page is a miss has the status
+/// hits or all misses. A group is a row of keys, each of a space and with a place of its own, such
+/// as the pages that several pools of a hybrid model have for the same tokens. `pages` has a page
+/// for each key. A page that was found in a group of which another page is a miss has the status
 /// KVRAIL_MISS_GROUP, and the bytes of its place are unspecified.
 ///
 /// # Safety
