@@ -67,6 +67,9 @@
 // A miss: the location says that more parts are ready than the owner ever said.
 #define KVRAIL_MISS_NOT_READY 2063
 
+// A miss of a node's get: another page of the same group is a miss.
+#define KVRAIL_MISS_GROUP 7212
+
 // A pointer that must not be null is null.
 #define KVRAIL_ERROR_NULL 8000
 
@@ -1057,6 +1060,18 @@ typedef struct kvrail_get_counts {
     size_t unsettled;
 } kvrail_get_counts;
 
+// Where the page of a key comes from and goes to, in a get of groups.
+typedef struct kvrail_group_page {
+    // The space of its key: kvrail_node_space().
+    uint32_t space;
+    // The registered memory that it lands in, of the space's layout: kvrail_node_register().
+    uint32_t places;
+    // Its place there.
+    uint32_t index;
+    // 1: it belongs to the group of the page before it. 0: it begins a group, as the first does.
+    uint32_t joined;
+} kvrail_group_page;
+
 // A get that was begun and has ended.
 typedef struct kvrail_ended_get {
     // Its ticket.
@@ -1825,9 +1840,14 @@ int32_t kvrail_node_register(struct kvrail_node *node,
                              uint32_t *places,
                              uint32_t *count);
 
-// Releases registered memory. All of its places must be free. After KVRAIL_OK nothing uses the
-// memory any more. After KVRAIL_ERROR_PLACE_BUSY nothing has changed; after
-// KVRAIL_ERROR_STILL_READING the memory must stay until the process ends.
+// Releases registered memory, all of whose places must be free. Where several threads call it at
+// once for the same memory, one of them releases it, and the others wait for the outcome.
+//
+// KVRAIL_OK: nothing uses the memory any more. KVRAIL_ERROR_PLACE_BUSY: a place, which the text
+// names, is not free, and nothing has changed. KVRAIL_ERROR_PLACES: it was never registered, or
+// was released before. KVRAIL_ERROR_STILL_READING, from then on at every call: a reader did not
+// release it, and the memory must stay until the process ends; its places are never free again.
+// A get that is begun while this runs may be refused with KVRAIL_ERROR_PLACE_BUSY.
 int32_t kvrail_node_unregister(struct kvrail_node *node, uint32_t places);
 
 // Waits up to `timeout_ns` until each of these places is free: no get uses it, and no hardware
@@ -1941,6 +1961,38 @@ int32_t kvrail_node_get(struct kvrail_node *node,
                         uint64_t timeout_ns,
                         int32_t *statuses,
                         struct kvrail_get_counts *counts);
+
+// Gets groups of pages, all or nothing: as kvrail_node_get(), and the pages of a group are all
+// hits or all misses. A group is a row of keys, each of a space and with a place of its own, such
+// as the pages that several pools of a hybrid model have for the same tokens. `pages` has a page
+// for each key. A page that was found in a group of which another page is a miss has the status
+// KVRAIL_MISS_GROUP, and the bytes of its place are unspecified.
+//
+// # Safety
+//
+// `keys` is null, or points to keys whose pointers are null or point to what their fields say.
+// `pages` and `statuses` are null, or point to a page, and to a place for a number, for each key.
+// `counts` is null, or points to a place for the result.
+int32_t kvrail_node_get_groups(struct kvrail_node *node,
+                               const struct kvrail_page_keys *keys,
+                               const struct kvrail_group_page *pages,
+                               uint64_t timeout_ns,
+                               int32_t *statuses,
+                               struct kvrail_get_counts *counts);
+
+// Begins to get groups of pages, as kvrail_node_get_groups(), and does not wait: the ticket and
+// the tag are those of kvrail_node_begin_get(), and kvrail_node_end_get() has the results.
+//
+// # Safety
+//
+// As for kvrail_node_get_groups(). `ticket` is null, or points to a place for the result. The
+// places of the pages are the library's as kvrail_node_begin_get() says.
+int32_t kvrail_node_begin_get_groups(struct kvrail_node *node,
+                                     const struct kvrail_page_keys *keys,
+                                     const struct kvrail_group_page *pages,
+                                     uint64_t timeout_ns,
+                                     uint64_t tag,
+                                     uint64_t *ticket);
 
 // Begins to get pages, as kvrail_node_get(), and does not wait. `*ticket` gets the number by which
 // kvrail_node_end_get() asks for the results; `tag` is a number of the caller's, which

@@ -14,8 +14,8 @@ use crate::abi::layout_types::{
     kvrail_level, kvrail_plane, kvrail_range,
 };
 use crate::abi::node_types::{
-    kvrail_ended_get, kvrail_get_counts, kvrail_node, kvrail_node_config, kvrail_node_stats,
-    kvrail_page_keys, kvrail_put_counts,
+    kvrail_ended_get, kvrail_get_counts, kvrail_group_page, kvrail_node, kvrail_node_config,
+    kvrail_node_stats, kvrail_page_keys, kvrail_put_counts,
 };
 use crate::abi::publisher_types::{
     kvrail_key_tag, kvrail_keys, kvrail_location, kvrail_memory, kvrail_pool, kvrail_pool_region,
@@ -84,7 +84,8 @@ plain!(kvrail_pool, kvrail_publisher_config, kvrail_slot_bytes, kvrail_reader_co
 plain!(kvrail_read, kvrail_read_options, kvrail_result, kvrail_event, kvrail_peer_pool, kvrail_reader_info);
 plain!(kvrail_rail_stats, kvrail_peer_stats);
 plain!(kvrail_request_id, kvrail_ended_handover, kvrail_taking_event);
-plain!(kvrail_node_config, kvrail_page_keys, kvrail_get_counts, kvrail_put_counts, kvrail_ended_get);
+plain!(kvrail_node_config, kvrail_page_keys, kvrail_group_page);
+plain!(kvrail_get_counts, kvrail_put_counts, kvrail_ended_get);
 plain!(kvrail_node_stats, *const u8, *mut kvrail_node);
 plain!(*const kvrail_layout, *mut kvrail_publisher, *mut kvrail_memory, *mut kvrail_reader);
 

@@ -222,6 +222,12 @@ fn pages_by_key_go_through_the_interface() {
 }
 
 #[test]
+fn groups_of_pages_and_releases_of_memory_go_through_the_interface() {
+    check("groups", Build::Static);
+    check("groups", Build::Sanitized);
+}
+
+#[test]
 fn an_engine_in_c_reads_the_pool_of_another_one() {
     exchange("latent", &[], Build::Static, pages());
     exchange("mha", &[], Build::Static, pages() / 4);

@@ -72,7 +72,7 @@ pub const MAX_SGES: u32 = 32;
 /// The most bytes that a provider's part of a lane
 /// ([`Provider::Lane`](crate::provider::Provider::Lane)) may take. A provider that needs more keeps
 /// it behind a pointer. Starting an engine with a larger one does not compile.
-pub const LANE_BYTES: usize = 128;
+pub const LANE_BYTES: usize = 176;
 
 /// `n` as 16 bits: the number of a place, or a count of at most that many things.
 ///

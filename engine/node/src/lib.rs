@@ -35,7 +35,9 @@ pub use get::{
 };
 pub use key::{Key, KeySpace, Namespace, PageKeyError};
 pub use miss::{FoundIn, GetMiss, Hit};
-pub use node::{Node, NodeConfig, NodeError, NodeStatistics, Presence, RegisterMemoryError};
+pub use node::{
+    Node, NodeConfig, NodeError, NodeStatistics, Presence, RegisterMemoryError, UnregisterMemoryError,
+};
 pub use pool::{
     EnginePool, EngineSlotError, LocalRead, OpenPoolError, OverwriteGuard, PagePool, Pin, PlaceGuard,
     PoolStatistics, Published, Put, PutError, PutPlace,

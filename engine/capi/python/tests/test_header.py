@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvrail import PUT_UNDERWAY, _library, layout
+from kvrail import MISS_GROUP, PUT_UNDERWAY, _library, layout
 
 HEADER = Path(__file__).resolve().parents[2] / "include" / "kvrail.h"
 SIZES = {"uint32_t": 4, "int32_t": 4, "uint64_t": 8, "size_t": 8, "uint8_t": 1}
@@ -58,4 +58,5 @@ def test_constants_are_those_of_the_header() -> None:
     assert constant("LEVEL_REGIONS") == layout._LEVEL_REGIONS
     assert constant("LEVEL_REGION_PLANES") == layout._LEVEL_REGION_PLANES
     assert constant("PUT_UNDERWAY") == PUT_UNDERWAY
+    assert constant("MISS_GROUP") == MISS_GROUP
     assert constant("ERROR_UNDERWAY") == 8055 and constant("ERROR_PLACE_BUSY") == 8052

@@ -303,3 +303,35 @@ def test_registered_memory_is_kept_until_it_is_given_back(nodes: Nodes, layout: 
     assert gone() is None
     with pytest.raises(kvrail.UsageError):
         places.unregister()
+
+
+def test_groups_of_several_layouts_are_had_whole_or_not_at_all(nodes: Nodes, layout: kvrail.Layout) -> None:
+    small = kvrail.Layout.opaque(512)
+    owner = nodes.start(pools=[kvrail.Pool(layout, 8), kvrail.Pool(small, 8)])
+    reader = nodes.start(layouts=[layout, small])
+    owner.space(layout, "m").put_batch(keys(2), [page(1), page(2)])
+    owner.space(small, "m").put_batch(keys(1), [bytes([9]) * 512])
+    owner.flush(5)
+    to_pages, to_states = np.zeros((3, PAGE), np.uint8), np.zeros((3, 512), np.uint8)
+    large, state = reader.space(layout, "m"), reader.space(small, "m")
+    pages, states = reader.register(layout, [to_pages]), reader.register(small, [to_states])
+    groups = [
+        [kvrail.GroupPage(large, key, pages, at), kvrail.GroupPage(state, key, states, at)]
+        for at, key in enumerate(keys(3))
+    ]
+    # A group of one page, which is there.
+    alone = [[kvrail.GroupPage(large, keys(2)[1], pages, 2)]]
+    got = reader.get_groups(groups[:2] + alone, 5)
+    assert got.groups == [True, False, True] and got.sizes == (2, 2, 1)
+    assert (got.hits, got.leading_hits) == (3, 2)
+    assert list(got.statuses) == [0, 0, kvrail.MISS_GROUP, 7200, 0]
+    assert to_pages[0].tobytes() == page(1) and to_pages[2].tobytes() == page(2) and (to_states[0] == 9).all()
+    assert kvrail.status_name(kvrail.MISS_GROUP) == "GetMiss::Group"
+    begun = reader.begin_get_groups(groups, 5, tag=4)
+    assert begun.result(10).groups == [True, False, False] and begun.done()
+    assert reader.ended() == []
+    with pytest.raises(ValueError, match="group 1 has no page"):
+        reader.get_groups([groups[0], []], 5)
+    with pytest.raises(ValueError, match="page 1 of group 0 is of another node"):
+        reader.get_groups([[groups[0][0], kvrail.GroupPage(owner.space(small, "m"), b"k", states, 0)]], 5)
+    assert reader.get_groups([], 5).groups == []

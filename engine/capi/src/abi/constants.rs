@@ -31,6 +31,8 @@ pub const KVRAIL_MISS_GENERATION: i32 = 2061;
 pub const KVRAIL_MISS_KEY: i32 = 2062;
 /// A miss: the location says that more parts are ready than the owner ever said.
 pub const KVRAIL_MISS_NOT_READY: i32 = 2063;
+/// A miss of a node's get: another page of the same group is a miss.
+pub const KVRAIL_MISS_GROUP: i32 = 7212;
 
 /// A pointer that must not be null is null.
 pub const KVRAIL_ERROR_NULL: i32 = 8000;

@@ -134,9 +134,14 @@ pub unsafe extern "C" fn kvrail_node_register(
     unsafe { enter(body) }
 }
 
-/// Releases registered memory. All of its places must be free. After KVRAIL_OK nothing uses the
-/// memory any more. After KVRAIL_ERROR_PLACE_BUSY nothing has changed; after
-/// KVRAIL_ERROR_STILL_READING the memory must stay until the process ends.
+/// Releases registered memory, all of whose places must be free. Where several threads call it at
+/// once for the same memory, one of them releases it, and the others wait for the outcome.
+///
+/// KVRAIL_OK: nothing uses the memory any more. KVRAIL_ERROR_PLACE_BUSY: a place, which the text
+/// names, is not free, and nothing has changed. KVRAIL_ERROR_PLACES: it was never registered, or
+/// was released before. KVRAIL_ERROR_STILL_READING, from then on at every call: a reader did not
+/// release it, and the memory must stay until the process ends; its places are never free again.
+/// A get that is begun while this runs may be refused with KVRAIL_ERROR_PLACE_BUSY.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvrail_node_unregister(node: *mut kvrail_node, places: u32) -> i32 {
     // SAFETY: no pointer is followed.

@@ -2,10 +2,10 @@
 #![allow(unsafe_code, reason = "functions of C")]
 
 use super::node_types::{
-    kvrail_ended_get, kvrail_get_counts, kvrail_node, kvrail_page_keys, kvrail_put_counts,
+    kvrail_ended_get, kvrail_get_counts, kvrail_group_page, kvrail_node, kvrail_page_keys, kvrail_put_counts,
 };
 use crate::border::enter;
-use crate::node::{self, Keys, Wanted, until};
+use crate::node::{self, Groups, Keys, Wanted, until};
 
 /// Stores pages in the node's own pool of the space's layout. `pages` has the address of each
 /// region of each page: those of page 0 first. `statuses[i]` gets KVRAIL_OK if page i is stored or
@@ -103,6 +103,70 @@ pub unsafe extern "C" fn kvrail_node_get(
             let statuses = caller.outs("statuses", statuses, keys.len())?;
             let to = Wanted { space, keys: &keys, places, indices };
             counts.write(node::with(node, |open| open.get(&to, until(timeout_ns), statuses))?);
+            Ok(())
+        })
+    }
+}
+
+/// Gets groups of pages, all or nothing: as kvrail_node_get(), and the pages of a group are all
+/// hits or all misses. A group is a row of keys, each of a space and with a place of its own, such
+/// as the pages that several pools of a hybrid model have for the same tokens. `pages` has a page
+/// for each key. A page that was found in a group of which another page is a miss has the status
+/// KVRAIL_MISS_GROUP, and the bytes of its place are unspecified.
+///
+/// # Safety
+///
+/// `keys` is null, or points to keys whose pointers are null or point to what their fields say.
+/// `pages` and `statuses` are null, or point to a page, and to a place for a number, for each key.
+/// `counts` is null, or points to a place for the result.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvrail_node_get_groups(
+    node: *mut kvrail_node,
+    keys: *const kvrail_page_keys,
+    pages: *const kvrail_group_page,
+    timeout_ns: u64,
+    statuses: *mut i32,
+    counts: *mut kvrail_get_counts,
+) -> i32 {
+    // SAFETY: the caller keeps the promise of this function.
+    unsafe {
+        enter(|caller| {
+            let counts = caller.out("counts", counts)?;
+            let keys = Keys::parse(caller, keys)?;
+            let pages = caller.list("pages", pages, keys.len())?;
+            let statuses = caller.outs("statuses", statuses, keys.len())?;
+            let to = Groups { keys: &keys, pages };
+            counts.write(node::with(node, |open| open.get_groups(&to, until(timeout_ns), statuses))?);
+            Ok(())
+        })
+    }
+}
+
+/// Begins to get groups of pages, as kvrail_node_get_groups(), and does not wait: the ticket and
+/// the tag are those of kvrail_node_begin_get(), and kvrail_node_end_get() has the results.
+///
+/// # Safety
+///
+/// As for kvrail_node_get_groups(). `ticket` is null, or points to a place for the result. The
+/// places of the pages are the library's as kvrail_node_begin_get() says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvrail_node_begin_get_groups(
+    node: *mut kvrail_node,
+    keys: *const kvrail_page_keys,
+    pages: *const kvrail_group_page,
+    timeout_ns: u64,
+    tag: u64,
+    ticket: *mut u64,
+) -> i32 {
+    // SAFETY: the caller keeps the promise of this function.
+    unsafe {
+        enter(|caller| {
+            let place = caller.out("ticket", ticket)?;
+            let keys = Keys::parse(caller, keys)?;
+            let pages = caller.list("pages", pages, keys.len())?;
+            let to = Groups { keys: &keys, pages };
+            let begin = |open: &node::Open| open.begin_get_groups(&to, until(timeout_ns), tag);
+            place.write(node::with(node, begin)?);
             Ok(())
         })
     }

@@ -80,6 +80,20 @@ pub struct kvrail_page_keys {
     pub count: usize,
 }
 
+/// Where the page of a key comes from and goes to, in a get of groups.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct kvrail_group_page {
+    /// The space of its key: kvrail_node_space().
+    pub space: u32,
+    /// The registered memory that it lands in, of the space's layout: kvrail_node_register().
+    pub places: u32,
+    /// Its place there.
+    pub index: u32,
+    /// 1: it belongs to the group of the page before it. 0: it begins a group, as the first does.
+    pub joined: u32,
+}
+
 /// What became of the keys of a get.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]

@@ -27,15 +27,17 @@ pub(super) fn status_of(code: u32) -> i32 {
 }
 
 impl Space {
-    /// Each key with its number.
+    /// Key number `index` of a call, of these bytes.
+    pub(super) fn key(&self, index: usize, bytes: &[u8]) -> Result<Key, CapiError> {
+        let of_key = |error: kvrail_node::PageKeyError| {
+            let source = Box::new(CapiError::from(error));
+            CapiError::OfKey { index, source }
+        };
+        self.keys.key(bytes).map_err(of_key)
+    }
+
     fn keys<'a>(&'a self, keys: &'a Keys<'a>) -> impl Iterator<Item = Result<Key, CapiError>> + 'a {
-        keys.iter().enumerate().map(|(index, bytes)| {
-            let of_key = |error: kvrail_node::PageKeyError| {
-                let source = Box::new(CapiError::from(error));
-                CapiError::OfKey { index, source }
-            };
-            self.keys.key(bytes).map_err(of_key)
-        })
+        keys.iter().enumerate().map(|(index, bytes)| self.key(index, bytes))
     }
 
     /// All keys, if all are keys.
@@ -166,7 +168,7 @@ impl Open {
     }
 
     /// Registered memory for pages of a space.
-    fn places_for(&self, space: &Space, number: u32) -> Result<Destinations, CapiError> {
+    pub(super) fn places_for(&self, space: &Space, number: u32) -> Result<Destinations, CapiError> {
         let places = self.places_of(number)?;
         if *places.layout() == space.layout {
             return Ok(places);

@@ -6,12 +6,14 @@
 //! | `open.rs` | a node that is open, with its spaces and its registered memory |
 //! | `keys.rs` | keys of a batch |
 //! | `exchange.rs` | put, get, exists, remove |
+//! | `groups.rs` | gets of pages of several spaces, all or nothing |
 //! | `begun.rs` | gets that were begun, and the thread that takes them in |
 //! | `waiting.rs` | what a caller asks of them |
 //! | `slots.rs` | pools of the caller's memory |
 
 mod begun;
 mod exchange;
+mod groups;
 mod keys;
 mod open;
 mod slots;
@@ -25,6 +27,7 @@ use ::kvrail_node::{Node, PoolStatistics};
 use kvrail_host::descriptors::OwnerProcess;
 
 pub(crate) use self::exchange::Wanted;
+pub(crate) use self::groups::Groups;
 pub(crate) use self::keys::Keys;
 pub(crate) use self::open::Open;
 pub(crate) use self::start::start;

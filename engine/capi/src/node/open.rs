@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use engine::PageLayout;
 use engine::core::memory::Access;
 use engine::session::TagSecret;
-use kvrail_node::{Destinations, GetBatch, KeySpace, Namespace, Node};
+use kvrail_node::{Destinations, GetBatch, KeySpace, Namespace, Node, UnregisterMemoryError};
 
 use super::begun::Begun;
 use crate::abi::layout_types::kvrail_layout;
@@ -140,28 +140,25 @@ impl Open {
     /// Releases registered memory.
     pub(crate) fn unregister(&self, number: u32) -> Result<(), CapiError> {
         let places = self.places_of(number)?;
-        let busy = (places.count() - places.free()) as usize;
-        if !self.node.unregister(&places) {
-            // Either some are not free, and nothing has changed, or a reader did not release it.
-            if busy == 0 && places.free() == 0 {
-                return Err(CapiError::StillReading);
+        match self.node.unregister(&places) {
+            Ok(()) => {}
+            Err(UnregisterMemoryError::Busy { index }) => {
+                return Err(CapiError::PlaceBusy { places: number, index });
             }
-            return Err(CapiError::PlaceBusy { places: number, index: self.first_busy(&places) });
+            // Another thread has released it since its number was looked up.
+            Err(UnregisterMemoryError::Released) => return Err(CapiError::Places { places: number }),
+            Err(_) => return Err(CapiError::StillReading),
         }
         let mut all = self.places.write().unwrap_or_else(PoisonError::into_inner);
         all.all.remove(&number);
         Ok(())
     }
 
-    fn first_busy(&self, places: &Destinations) -> u32 {
-        (0..places.count()).find(|&index| places.take(index).is_none()).unwrap_or(0)
-    }
-
     /// Waits until these places are free.
     pub(crate) fn settle(&self, number: u32, indices: &[u32], until: Instant) -> Result<(), CapiError> {
         let places = self.places_of(number)?;
         for &index in indices {
-            while places.take(index).is_none() {
+            while !places.is_free(index) {
                 if index >= places.count() || Instant::now() >= until {
                     return Err(CapiError::PlaceBusy { places: number, index });
                 }
@@ -215,7 +212,7 @@ impl Open {
             while places.free() < places.count() && Instant::now() < until {
                 thread::sleep(LOOK);
             }
-            released &= self.node.unregister(&places);
+            released &= self.node.unregister(&places).is_ok();
         }
         drop(self.node);
         if released { Ok(()) } else { Err(CapiError::StillReading) }

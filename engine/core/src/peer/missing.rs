@@ -20,7 +20,7 @@ pub(crate) struct Path {
     /// Lanes that failed and have not been replaced, at the place of the kind of the lane.
     pub(super) lost: [Lost; LaneKind::COUNT],
     /// The sum of `lost` over all kinds.
-    pub(super) total: Lost,
+    pub(super) total: LostOfAll,
     /// The kind of the last request. The search for the next one begins behind it, so that the
     /// peer's rails and the classes take turns.
     pub(super) last: LaneKind,
@@ -76,12 +76,30 @@ pub(crate) struct Request {
 }
 
 /// Lanes of one kind that were lost over one path.
+// A path has 32 of these, and there is a path for each lane (storage/room.rs): bytes, not words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lost {
+    /// Lanes that are missing, 255 at most: further ones are not made again.
+    pub(super) missing: u8,
+    /// How many of these have been requested and not been answered.
+    pub(super) requested: u8,
+}
+
+/// The same over all kinds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LostOfAll {
     /// Lanes that are missing.
     pub(super) missing: u16,
     /// How many of these have been requested and not been answered.
     pub(super) requested: u16,
+}
+
+impl LostOfAll {
+    const NONE: Self = Self { missing: 0, requested: 0 };
+
+    pub(super) fn is_wanted(self) -> bool {
+        self.missing > self.requested
+    }
 }
 
 impl Lost {
@@ -97,7 +115,7 @@ impl Path {
         rail: 0,
         next: NO_PATH,
         lost: [Lost::NONE; LaneKind::COUNT],
-        total: Lost::NONE,
+        total: LostOfAll::NONE,
         last: LaneKind::LAST,
         failures: 0,
         retry_at: Time::ZERO,

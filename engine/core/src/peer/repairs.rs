@@ -160,10 +160,13 @@ impl<'s> Repairs<'s> {
     ) {
         let Some(at) = self.find_or_add(peer, rail) else { return };
         let path = &mut self.paths[at];
-        path.lost[LaneKind::new(remote_rail, class).place()].missing += 1;
-        path.total.missing += 1;
         path.retry_at = retry_at;
-        self.missing += 1;
+        let missing = &mut path.lost[LaneKind::new(remote_rail, class).place()].missing;
+        if *missing < u8::MAX {
+            *missing += 1;
+            path.total.missing += 1;
+            self.missing += 1;
+        }
         self.update(peer);
     }
 

@@ -90,7 +90,7 @@ const PER_LANE_BYTES: usize = (EngineStorage::<1, 1, 1025, FEWEST_WRS, 1, 1>::BY
 const LANE_STATE_BYTES: usize = PER_LANE_BYTES - FEWEST_WRS * size_of::<Record>() - LANE_BYTES;
 
 // docs/performance.md has the parts of it, and says what would make it smaller.
-const_assert!(LANE_STATE_BYTES <= 372);
+const_assert!(LANE_STATE_BYTES <= 260);
 // What posting and completing touch of a lane, with a provider's part of up to four words.
 const_assert!(size_of::<Lane<[u64; 4]>>() <= 128);
 const_assert!(size_of::<Record>() <= 16);
@@ -165,7 +165,7 @@ fn places<L>(rooms: &mut [LaneRoom]) -> &mut [MaybeUninit<Lane<L>>] {
     const {
         assert!(
             size_of::<Lane<L>>() <= size_of::<LaneRoom>() && align_of::<Lane<L>>() <= align_of::<LaneRoom>(),
-            "Provider::Lane is larger than storage::LANE_BYTES (128), or aligned to more than 64: put it in a box"
+            "Provider::Lane is larger than storage::LANE_BYTES (176), or aligned to more than 64: put it in a box"
         );
     }
     let (first, len) = (rooms.as_mut_ptr().cast::<MaybeUninit<Lane<L>>>(), rooms.len());

@@ -3,11 +3,22 @@
 
 use std::fmt;
 use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvrail::PageLayout;
 use kvrail_core::memory::{Access, DestinationRegion};
+
+/// How far a registration is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Its places are given out.
+    Open,
+    /// All readers have released it.
+    Released,
+    /// Some reader did not release it.
+    NotReleased,
+}
 
 /// Places of one registration, and which of them are free.
 pub(crate) struct Registration {
@@ -22,6 +33,8 @@ pub(crate) struct Registration {
     pub(crate) count: u32,
     /// A bit for each place, set while no [`Destination`] of it exists.
     free: Box<[AtomicU64]>,
+    /// Locked while it is being released, so that another call to release it waits for the outcome.
+    life: Mutex<Life>,
 }
 
 impl Registration {
@@ -44,7 +57,18 @@ impl Registration {
             let bits = (count - word * 64).min(64);
             AtomicU64::new(u64::MAX >> (64 - bits))
         });
-        Self { node, number, layout, regions: regions.into(), access, count, free: words.collect() }
+        let (free, life) = (words.collect(), Mutex::new(Life::Open));
+        Self { node, number, layout, regions: regions.into(), access, count, free, life }
+    }
+
+    pub(crate) fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_free(&self, index: u32) -> bool {
+        let word = self.free.get(index as usize / 64);
+        // Acquire: what the earlier owner of the place did with its bytes.
+        index < self.count && word.is_some_and(|word| word.load(Ordering::Acquire) >> (index % 64) & 1 == 1)
     }
 
     fn claim(&self, index: u32) -> bool {
@@ -54,13 +78,18 @@ impl Registration {
         index < self.count && word.is_some_and(|word| word.fetch_and(!bit, Ordering::Acquire) & bit != 0)
     }
 
-    /// Takes all places for good, if all are free.
-    pub(crate) fn close(&self) -> bool {
-        let taken = (0..self.count).take_while(|&index| self.claim(index)).count() as u32;
-        if taken < self.count {
-            (0..taken).for_each(|index| self.give_back(index));
+    /// Takes all places for good, or returns the first that is not free.
+    pub(crate) fn close(&self) -> Option<u32> {
+        // Looked at before any is taken: a get of other places, beside a call that is refused,
+        // finds them free.
+        if let Some(busy) = (0..self.count).find(|&index| !self.is_free(index)) {
+            return Some(busy);
         }
-        taken == self.count
+        let busy = (0..self.count).find(|&index| !self.claim(index));
+        if let Some(busy) = busy {
+            (0..busy).for_each(|index| self.give_back(index));
+        }
+        busy
     }
 
     fn give_back(&self, index: u32) {
@@ -94,6 +123,12 @@ impl Destinations {
     #[must_use]
     pub fn take(&self, index: u32) -> Option<Destination> {
         self.home.claim(index).then(|| Destination { home: Arc::clone(&self.home), index })
+    }
+
+    /// Whether [`take`](Self::take) would have given out place number `index`.
+    #[must_use]
+    pub fn is_free(&self, index: u32) -> bool {
+        self.home.is_free(index)
     }
 
     /// The first place that is free.

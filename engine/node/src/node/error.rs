@@ -137,3 +137,39 @@ impl RegisterMemoryError {
         }
     }
 }
+
+/// Why memory was not released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnregisterMemoryError {
+    /// A place is not free. Nothing has changed.
+    #[error(
+        "place {index} is not free: a get or a put uses it, or hardware may still write into it; wait for it and try again"
+    )]
+    Busy {
+        /// The number of the first such place.
+        index: u32,
+    },
+    /// The memory is registered with another node of the process.
+    #[error("the memory is registered with another node: release it there")]
+    OtherNode,
+    /// The memory was released before, perhaps by another thread meanwhile.
+    #[error("the memory was released before")]
+    Released,
+    /// A reader did not release it: it is stopped, not driven, or hardware may still write there.
+    #[error("a reader did not release the memory: keep it until the process ends, and do not use it")]
+    NotReleased,
+}
+
+impl UnregisterMemoryError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Busy { .. } => 7233,
+            Self::OtherNode => 7234,
+            Self::Released => 7235,
+            Self::NotReleased => 7236,
+        }
+    }
+}

@@ -19,7 +19,7 @@ use kvrail_host::clock;
 #[cfg(feature = "config")]
 pub(crate) use self::config::MAX_READERS;
 pub use self::config::NodeConfig;
-pub use self::error::{NodeError, RegisterMemoryError};
+pub use self::error::{NodeError, RegisterMemoryError, UnregisterMemoryError};
 use crate::announce::Announcer;
 use crate::directory::Found;
 use crate::get::batch::{GetBatch, GetCounts, GetHandle, finish, wait_for};

@@ -11,8 +11,8 @@ use kvrail_core::memory::{Access, DestinationRegion};
 use kvrail_core::provider::MemoryRange;
 
 use super::Node;
-use super::error::RegisterMemoryError;
-use crate::get::destination::{Destinations, Registration};
+use super::error::{RegisterMemoryError, UnregisterMemoryError};
+use crate::get::destination::{Destinations, Life, Registration};
 use crate::get::link::{Command, Release};
 
 impl Node {
@@ -116,14 +116,38 @@ impl Node {
         answers
     }
 
-    /// Releases memory that was registered. All places must be free, and none is given out any
-    /// more. When this has returned `true` no reader uses the memory, and it can be unmapped.
-    /// `false`: some places are not free, and nothing has changed; or a reader did not release it,
-    /// and the memory must not be used again.
-    #[must_use = "memory that is not released must not be used"]
-    pub fn unregister(&self, destinations: &Destinations) -> bool {
+    /// Releases memory that was registered. All places must be free. When this has returned no
+    /// reader uses the memory, no place of it is given out any more, and it can be unmapped. Of
+    /// several threads that call it for the same memory one releases it, and the others wait for
+    /// that and are told the outcome.
+    ///
+    /// # Errors
+    ///
+    /// A place is not free ([`Busy`](UnregisterMemoryError::Busy)), and nothing has changed; the
+    /// memory is another node's, or was released before; or a reader did not release it
+    /// ([`NotReleased`](UnregisterMemoryError::NotReleased), also at each later call), and the
+    /// memory must not be used again.
+    pub fn unregister(&self, destinations: &Destinations) -> Result<(), UnregisterMemoryError> {
         let home = destinations.home();
-        home.node == self.shared.node && home.close() && self.unregister_home(home, false)
+        if home.node != self.shared.node {
+            return Err(UnregisterMemoryError::OtherNode);
+        }
+        let mut life = home.life();
+        match *life {
+            Life::Open => {}
+            Life::Released => return Err(UnregisterMemoryError::Released),
+            Life::NotReleased => return Err(UnregisterMemoryError::NotReleased),
+        }
+        if let Some(index) = home.close() {
+            return Err(UnregisterMemoryError::Busy { index });
+        }
+        // Should the thread panic below, a later call must not think that the memory is released.
+        *life = Life::NotReleased;
+        if !self.unregister_home(home, false) {
+            return Err(UnregisterMemoryError::NotReleased);
+        }
+        *life = Life::Released;
+        Ok(())
     }
 
     /// Has all readers release a registration. Returns whether all have; `partly`: some readers

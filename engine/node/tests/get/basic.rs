@@ -346,6 +346,6 @@ fn several_readers_share_the_work_and_the_destinations() {
         }
     });
     assert_eq!(places.free(), 256);
-    assert!(reader.unregister(&places));
+    reader.unregister(&places).unwrap();
     assert!(places.take_any().is_none(), "no place is given out any more");
 }

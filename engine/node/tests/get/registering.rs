@@ -1,13 +1,13 @@
 //! Memory that readers refuse, or do not answer for.
 #![allow(unsafe_code, reason = "foreign memory, on the word of the test")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use kvrail::shm;
 use kvrail_core::memory::{Access, DestinationRegion};
 use kvrail_core::provider::MemoryRange;
-use kvrail_node::{Node, RegisterMemoryError};
+use kvrail_node::{Destinations, Node, RegisterMemoryError, UnregisterMemoryError};
 
 use crate::directory::TestDirectory;
 use crate::group::*;
@@ -70,5 +70,66 @@ fn memory_that_readers_refuse_is_registered_with_none() {
     // SAFETY: as above.
     let places = unsafe { node.register_foreign(&PAGE, &[region(BYTES)], Access::Host, None) }.unwrap();
     assert_eq!(places.free(), 4);
-    assert!(node.unregister(&places));
+    node.unregister(&places).unwrap();
+}
+
+/// What four threads are told that release the same memory at once.
+fn release_together(node: &Node, places: &Destinations) -> Vec<Result<(), UnregisterMemoryError>> {
+    const THREADS: usize = 4;
+    let start = Barrier::new(THREADS);
+    std::thread::scope(|scope| {
+        let release = || {
+            start.wait();
+            node.unregister(places)
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(release)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn what_a_release_answers_depends_on_no_race() {
+    let directory = Arc::new(TestDirectory::default());
+    let (node, other) = (start(config("reader", &directory)), start(config("other", &directory)));
+    for round in 0..50 {
+        let places = places(&node, 70);
+        assert_eq!(other.unregister(&places), Err(UnregisterMemoryError::OtherNode));
+        let held = places.take(round + 3).unwrap();
+        for told in release_together(&node, &places) {
+            assert_eq!(told, Err(UnregisterMemoryError::Busy { index: round + 3 }));
+        }
+        assert_eq!(places.free(), 69, "a refused release changes nothing");
+        drop(held);
+        let told = release_together(&node, &places);
+        assert_eq!(told.iter().filter(|told| told.is_ok()).count(), 1, "{told:?}");
+        let released = |told: &&Result<_, _>| **told == Err(UnregisterMemoryError::Released);
+        assert_eq!(told.iter().filter(released).count(), told.len() - 1, "{told:?}");
+    }
+}
+
+#[test]
+fn memory_that_no_reader_releases_stays_so() {
+    let directory = Arc::new(TestDirectory::default());
+    let config = config("driven", &directory).register_within(Duration::from_millis(50));
+    let (node, mut driver) = Node::start_driven(config, shm::publish(1), shm::rails(1).unwrap()).unwrap();
+    let limit = Instant::now() + Duration::from_secs(60);
+    let places = std::thread::scope(|scope| {
+        let registering = scope.spawn(|| {
+            loop {
+                if let Ok(places) = node.register(&PAGE, kvrail::memory::leaked(BYTES).unwrap()) {
+                    return places;
+                }
+            }
+        });
+        while !registering.is_finished() {
+            assert!(Instant::now() < limit, "the driver answers");
+            driver.poll();
+        }
+        registering.join().unwrap()
+    });
+    assert_eq!(node.unregister(&places), Err(UnregisterMemoryError::NotReleased));
+    // The driver goes on and releases it, but the caller was told that it must keep the memory.
+    driver.poll();
+    assert_eq!(node.unregister(&places), Err(UnregisterMemoryError::NotReleased));
+    assert!(places.take(0).is_none());
 }

@@ -14,15 +14,20 @@ docs/python.md is the chapter that goes with it.
 from ._library import lib as _lib
 from ._library import status_meaning, status_name
 from .errors import Error, PlaceBusyError, StillReadingError, UnderwayError, UsageError
+from .get import Get, GroupGet
 from .layout import Layout
 from .memory import Memory
-from .node import Get, Node, Places, Space
+from .node import Node, Space
+from .places import Places
 from .values import (
+    MISS_GROUP,
     PUT_UNDERWAY,
     EnginePool,
     EngineRegion,
     Found,
     Got,
+    GotGroups,
+    GroupPage,
     Pool,
     PutResult,
     Statistics,
@@ -32,6 +37,7 @@ __version__ = "0.1.0"
 library_version: str = _lib.kvrail_version().decode()
 
 __all__ = [
+    "MISS_GROUP",
     "PUT_UNDERWAY",
     "EnginePool",
     "EngineRegion",
@@ -39,6 +45,9 @@ __all__ = [
     "Found",
     "Get",
     "Got",
+    "GotGroups",
+    "GroupGet",
+    "GroupPage",
     "Layout",
     "Memory",
     "Node",

@@ -32,9 +32,12 @@ def new_statuses(count: int) -> array[int]:
     return array("i", _ZEROS[: 4 * count] if count <= 4096 else bytes(4 * count))
 
 
-def indices_of(indices: Iterable[int], count: int) -> array[int]:
-    """The numbers of places, one for each key."""
-    made = indices if type(indices) is array and indices.typecode == "I" else array("I", indices)
+def indices_of(indices: Iterable[int], count: int, name: str = "indices") -> array[int]:
+    """The numbers of places or slots, one for each key."""
+    if type(indices) is array and indices.typecode == "I":
+        made = indices
+    else:
+        made = _library.numbers(name, indices)
     if len(made) != count:
-        raise ValueError(f"{len(made)} indices for {count} keys")
+        raise ValueError(f"{len(made)} {name} for {count} keys")
     return made

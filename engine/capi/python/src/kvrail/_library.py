@@ -7,11 +7,15 @@ structures and the numbers of arguments are those of kvrail.h; tests/test_header
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
+from array import array
+from collections.abc import Iterable
 from ctypes import c_char_p, c_int32, c_size_t, c_uint32, c_uint64, c_uint8, c_void_p
 from pathlib import Path
+from typing import SupportsIndex
 
-from .errors import error_class
+from .errors import UsageError, error_class
 
 ABI_VERSION = 1
 
@@ -67,6 +71,10 @@ class NodeConfig(ctypes.Structure):
 
 class PageKeys(ctypes.Structure):
     _fields_ = [("bytes", c_char_p), ("byte_count", c_size_t), ("lengths", c_void_p), ("count", c_size_t)]
+
+
+class GroupPage(ctypes.Structure):
+    _fields_ = [("space", c_uint32), ("places", c_uint32), ("index", c_uint32), ("joined", c_uint32)]
 
 
 class GetCounts(ctypes.Structure):
@@ -180,6 +188,7 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "kvrail_pool_region": PoolRegion,
     "kvrail_node_config": NodeConfig,
     "kvrail_page_keys": PageKeys,
+    "kvrail_group_page": GroupPage,
     "kvrail_get_counts": GetCounts,
     "kvrail_put_counts": PutCounts,
     "kvrail_ended_get": EndedGet,
@@ -221,6 +230,8 @@ FUNCTIONS: dict[str, list[type]] = {
     "kvrail_node_put": [P, c_uint32, P, P, P, P],
     "kvrail_node_put_places": [P, c_uint32, P, c_uint32, P, P, P],
     "kvrail_node_get": [P, c_uint32, P, c_uint32, P, c_uint64, P, P],
+    "kvrail_node_get_groups": [P, P, P, c_uint64, P, P],
+    "kvrail_node_begin_get_groups": [P, P, P, c_uint64, c_uint64, P],
     "kvrail_node_begin_get": [P, c_uint32, P, c_uint32, P, c_uint64, c_uint64, P],
     "kvrail_node_end_get": [P, c_uint64, c_uint64, P, c_size_t, P],
     "kvrail_node_abandon_get": [P, c_uint64],
@@ -277,14 +288,50 @@ def check(status: int) -> None:
 
 def status_name(status: int) -> str:
     """The name of a status, such as "GetMiss::NoOwner"."""
+    status = integer("status", status, *I32)
     found = lib.kvrail_status_name(status)
     return str(found.decode())
 
 
 def status_meaning(status: int) -> str:
     """What a status means, and what to do about it."""
+    status = integer("status", status, *I32)
     found = lib.kvrail_status_meaning(status)
     return str(found.decode())
+
+
+U32 = (0, (1 << 32) - 1)
+U64 = (0, (1 << 64) - 1)
+I32 = (-(1 << 31), (1 << 31) - 1)
+# The library's name of what it answers to a number that an argument cannot have, and its code.
+_VALUE = (8004, "CapiError::Value")
+
+
+def integer(name: str, value: SupportsIndex, least: int, most: int) -> int:
+    """A number that C takes. ctypes takes any integer, and keeps the bits that fit."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is a {type(value).__name__}: give an integer") from None
+    if not least <= number <= most:
+        raise out_of_range(name, number, least, most)
+    return number
+
+
+def out_of_range(name: str, number: int, least: int, most: int) -> UsageError:
+    """The error of a number that does not fit."""
+    return UsageError(_VALUE[0], f"{name} is {number}: give {least} to {most}", _VALUE[1])
+
+
+def numbers(name: str, values: Iterable[SupportsIndex]) -> array[int]:
+    """Numbers of places or slots, as the library takes them."""
+    if type(values) is array and values.typecode == "I":
+        return values
+    given = values if isinstance(values, (list, tuple, range)) else list(values)
+    try:
+        return array("I", given)
+    except (OverflowError, TypeError):
+        return array("I", [integer(f"{name}[{at}]", value, *U32) for at, value in enumerate(given)])
 
 
 def c_text(text: str) -> bytes:

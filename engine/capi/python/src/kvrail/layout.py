@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ctypes import c_uint64, c_void_p
 
 from . import _library
-from ._library import c_text, check, lib
+from ._library import U32, U64, c_text, check, integer, lib
 
 ELEMENTS = {"u8": 1, "i8": 2, "f32": 3, "f16": 4, "bf16": 5, "e4m3": 6, "e5m2": 7, "ue8m0": 8, "fp4x2": 9}
 AXES = {"layer": 1, "token": 2, "part": 3, "head": 4, "block": 5}
@@ -44,6 +44,7 @@ class Layout:
     def opaque(cls, page_bytes: int) -> Layout:
         """Pages of so many bytes without structure: for measuring."""
         handle = c_void_p()
+        page_bytes = integer("page_bytes", page_bytes, *U64)
         check(lib.kvrail_layout_opaque(page_bytes, ctypes.addressof(handle)))
         return cls(handle.value or 0)
 
@@ -84,7 +85,7 @@ class Layout:
             raise ValueError(f"{unknown[0]!r} is no axis: give one of {', '.join(AXES)}")
         given_axes = (_library.Axis * max(len(extents), 1))()
         for into, (axis, extent) in zip(given_axes, extents.items()):
-            into.kind, into.extent = AXES[axis], extent
+            into.kind, into.extent = AXES[axis], integer(f"axes[{axis!r}]", extent, *U64)
         given_planes = (_library.Plane * max(len(planes), 1))()
         kept: list[object] = []
         for plane, fields in zip(given_planes, planes):
@@ -92,12 +93,13 @@ class Layout:
             for row, (field, (element, count)) in zip(rows, fields.items()):
                 if element not in ELEMENTS:
                     raise ValueError(f"{element!r} is no element: give one of {', '.join(ELEMENTS)}")
-                row.name, row.element, row.count = c_text(field), ELEMENTS[element], count
+                row.name, row.element = c_text(field), ELEMENTS[element]
+                row.count = integer(f"the number of elements of {field!r}", count, *U64)
             kept.append(rows)
             plane.fields, plane.field_count = rows, len(fields)
         declaration = _library.Declaration(
             struct_bytes=ctypes.sizeof(_library.Declaration),
-            version=version,
+            version=integer("version", version, *U32),
             name=c_text(name),
             axes=given_axes,
             axis_count=len(extents),
@@ -105,7 +107,7 @@ class Layout:
             order_count=len(order),
             planes=given_planes,
             plane_count=len(planes),
-            bytes=page_bytes,
+            bytes=integer("page_bytes", page_bytes, *U64),
         )
         handle = c_void_p()
         check(lib.kvrail_layout_declare(ctypes.addressof(declaration), ctypes.addressof(handle)))
@@ -113,7 +115,9 @@ class Layout:
 
     def at_rank(self, axis: str, rank: int) -> Layout:
         """The same layout as a rank holds it, where the declaration leaves the rank open."""
-        handle = c_void_p()
+        if axis not in AXES:
+            raise ValueError(f"{axis!r} is no axis: give one of {', '.join(AXES)}")
+        handle, rank = c_void_p(), integer("rank", rank, *U32)
         check(lib.kvrail_layout_at_rank(self.handle, AXES[axis], rank, ctypes.addressof(handle)))
         return Layout(handle.value or 0)
 

@@ -6,6 +6,8 @@ import ctypes
 from ctypes import c_char_p, c_int, c_int32, c_int64, c_ssize_t, c_uint8, c_uint16, c_uint64, c_void_p
 from typing import Any
 
+from ._library import U64, integer
+
 
 class _PyBuffer(ctypes.Structure):
     _fields_ = [
@@ -62,7 +64,8 @@ class Memory:
     __slots__ = ("address", "nbytes", "writable", "_owner", "_buffer")
 
     def __init__(self, address: int, nbytes: int, owner: object = None) -> None:
-        if address <= 0 or nbytes <= 0:
+        address, nbytes = integer("address", address, *U64), integer("nbytes", nbytes, *U64)
+        if address == 0 or nbytes == 0 or address + nbytes > U64[1]:
             raise ValueError(f"{nbytes} bytes at address {address:#x} are no memory")
         self.address, self.nbytes, self._owner = address, nbytes, owner
         self.writable = True

@@ -12,15 +12,15 @@ from typing import Any
 
 from . import _library
 from ._batch import Keys, indices_of, new_statuses
-from ._library import c_text, check, lib, nanoseconds
-from .errors import PlaceBusyError, StillReadingError, UnderwayError
+from ._library import I32, U32, U64, c_text, check, integer, lib, nanoseconds, numbers
+from .errors import StillReadingError
+from .get import Get, GroupGet
 from .layout import Layout
 from .memory import Memory
-from .values import EnginePool, Found, Got, Pool, PutResult, Statistics
+from .places import Places, leaked
+from .values import EnginePool, Found, Got, GotGroups, GroupPage, Pool, PutResult, Statistics
 
 NO_CACHE = (1 << 64) - 1
-# Memory into which hardware may still write after its node was closed. It must stay.
-_leaked: list[object] = []
 
 
 class Node:
@@ -70,7 +70,7 @@ class Node:
             given_layouts = (c_void_p * max(len(layouts), 1))(*[layout.handle for layout in layouts])
             config = _library.NodeConfig(
                 struct_bytes=ctypes.sizeof(_library.NodeConfig),
-                permit_any_reader=int(permit_any_reader),
+                permit_any_reader=int(bool(permit_any_reader)),
                 name=c_text(name),
                 listen=_text(listen),
                 advertise=_text(advertise),
@@ -84,9 +84,9 @@ class Node:
                 pool_count=len(pools),
                 layouts=given_layouts,
                 layout_count=len(layouts),
-                readers=readers,
-                batch_pages=batch_pages,
-                cache_records=cache_records,
+                readers=integer("readers", readers, *U32),
+                batch_pages=integer("batch_pages", batch_pages, *U32),
+                cache_records=integer("cache_records", cache_records, *U64),
                 cache_ttl_ns=_ttl(cache_seconds),
                 spin_ns=nanoseconds(spin_seconds),
             )
@@ -100,7 +100,7 @@ class Node:
     def _describe(self, into: _library.Pool, pool: Pool | EnginePool, memories: list[c_void_p]) -> None:
         into.layout = pool.layout.handle
         if isinstance(pool, Pool):
-            into.slots = pool.slots
+            into.slots = integer("Pool.slots", pool.slots, *U32)
             return
         regions = (_library.PoolRegion * max(len(pool.regions), 1))()
         for region, given in zip(regions, pool.regions):
@@ -109,7 +109,9 @@ class Node:
             check(lib.kvrail_memory_host(memory.address, memory.nbytes, ctypes.addressof(handle)))
             memories.append(handle)
             self._kept.append(memory)
-            region.memory, region.stride, region.offset = handle.value, given.stride, given.offset
+            region.memory = handle.value
+            region.stride = integer("EngineRegion.stride", given.stride, *U64)
+            region.offset = integer("EngineRegion.offset", given.offset, *U64)
         self._kept.append(regions)
         into.regions, into.region_count = ctypes.addressof(regions), len(pool.regions)
 
@@ -147,7 +149,9 @@ class Node:
         given = (_library.Destination * max(len(memories), 1))()
         for at, memory in enumerate(memories):
             given[at].address, given[at].bytes = memory.address, memory.nbytes
-            given[at].stride = strides[at] if strides is not None else 0
+            if strides is not None:
+                given[at].stride = integer(f"strides[{at}]", strides[at], *U64)
+        numa = integer("numa", numa, *I32)
         number, count = c_uint32(), c_uint32()
         check(
             lib.kvrail_node_register(
@@ -177,8 +181,60 @@ class Node:
 
     def begin_slots(self, pool: int, slots: Iterable[int]) -> None:
         """Makes the pages in these slots of an EnginePool misses, before the first byte is written."""
-        made = array("I", slots)
+        made = numbers("slots", slots)
+        pool = integer("pool", pool, *U32)
         check(lib.kvrail_node_begin_slots(self._handle, pool, made.buffer_info()[0], len(made)))
+
+    def get_groups(self, groups: Sequence[Sequence[GroupPage]], timeout: float) -> GotGroups:
+        """Gets groups of pages, each whole or not at all: pages of several spaces that belong to the
+        same tokens, such as those of the pools of a hybrid model. A page that was found in a group
+        of which another page is a miss has the status MISS_GROUP, and the bytes of its place are
+        unspecified. Blocks as Space.get_batch."""
+        given, pages, sizes = self._groups(groups)
+        statuses, got = new_statuses(given.count), _library.GetCounts()
+        check(
+            lib.kvrail_node_get_groups(
+                self._handle,
+                given.at,
+                pages.buffer_info()[0],
+                nanoseconds(timeout),
+                statuses.buffer_info()[0],
+                ctypes.addressof(got),
+            )
+        )
+        return GotGroups(got.hits, got.leading_hits, got.unsettled, statuses, sizes)
+
+    def begin_get_groups(self, groups: Sequence[Sequence[GroupPage]], timeout: float, tag: int = 0) -> GroupGet:
+        """Begins to get groups of pages, and does not wait."""
+        given, pages, sizes = self._groups(groups)
+        tag = integer("tag", tag, *U64)
+        get = GroupGet(self, tag, given.count, sizes)
+        check(
+            lib.kvrail_node_begin_get_groups(
+                self._handle,
+                given.at,
+                pages.buffer_info()[0],
+                nanoseconds(timeout),
+                tag,
+                ctypes.addressof(get._ticket),
+            )
+        )
+        return get
+
+    def _groups(self, groups: Sequence[Sequence[GroupPage]]) -> tuple[Keys, array[int], tuple[int, ...]]:
+        """The keys of groups, their pages as kvrail_group_page, and how many pages each group has."""
+        keys: list[bytes] = []
+        pages: list[int] = []
+        for number, group in enumerate(groups):
+            if not group:
+                raise ValueError(f"group {number} has no page")
+            for at, (space, key, places, place) in enumerate(group):
+                if space.node is not self or places.node is not self:
+                    raise ValueError(f"page {at} of group {number} is of another node")
+                keys.append(key)
+                place = integer(f"the place of page {at} of group {number}", place, *U32)
+                pages += (space.number, places.number, place, int(at > 0))
+        return Keys(keys), array("I", pages), tuple(map(len, groups))
 
     def statistics(self) -> Statistics:
         """Its numbers."""
@@ -214,7 +270,7 @@ class Node:
         try:
             check(lib.kvrail_node_close(handle))
         except StillReadingError:
-            _leaked.append([places._memories for places in self._places])
+            leaked.append([places._memories for places in self._places])
             raise
         self._places.clear()
         self._kept.clear()
@@ -231,39 +287,6 @@ class Node:
                 self.close()
             except Exception:  # An error of a finalizer goes nowhere, and the memory is kept.
                 pass
-
-
-class Places:
-    """Registered memory: `count` places for pages of a layout, by their numbers from 0."""
-
-    def __init__(self, node: Node, layout: Layout, number: int, count: int, memories: list[Memory]) -> None:
-        self.node, self.layout, self.number, self.count = node, layout, number, count
-        self._memories = memories
-
-    def settle(self, indices: Iterable[int], timeout: float) -> bool:
-        """Waits until each of these places is free: no get uses it, and no hardware writes into it.
-        Returns whether they are."""
-        made = array("I", indices)
-        at, count = made.buffer_info()
-        try:
-            check(lib.kvrail_node_settle(self.node._handle, self.number, at, count, nanoseconds(timeout)))
-        except PlaceBusyError:
-            return False
-        return True
-
-    def unregister(self) -> None:
-        """Gives the memory back. All places must be free."""
-        try:
-            check(lib.kvrail_node_unregister(self.node._handle, self.number))
-        except StillReadingError:
-            _leaked.append(self._memories)
-            raise
-        with self.node._lock:
-            self.node._places.discard(self)
-        self._memories = []
-
-    def __len__(self) -> int:
-        return self.count
 
 
 class Space:
@@ -312,6 +335,7 @@ class Space:
         given = Keys(keys)
         count = given.count
         made = indices_of(indices, count)
+        tag = integer("tag", tag, *U64)
         # Made before the call: an exception right behind it (a KeyboardInterrupt) loses no ticket.
         get = Get(self.node, tag, count)
         check(
@@ -397,7 +421,8 @@ class Space:
         status for each: 0, or why it is not published."""
         given = Keys(keys)
         count = given.count
-        made, statuses = indices_of(slots, count), new_statuses(count)
+        made, statuses = indices_of(slots, count, "slots"), new_statuses(count)
+        pool = integer("pool", pool, *U32)
         check(
             lib.kvrail_node_publish_slots(
                 self.node._handle,
@@ -434,56 +459,6 @@ class Space:
         removed = c_size_t()
         check(lib.kvrail_node_remove(self.node._handle, self.number, given.at, ctypes.addressof(removed)))
         return removed.value
-
-
-class Get:
-    """A get that was begun. Its places are the library's until its result was taken. One that is
-    dropped without that is given up, as by abandon()."""
-
-    __slots__ = ("node", "tag", "count", "_ticket", "_got")
-
-    def __init__(self, node: Node, tag: int, count: int) -> None:
-        self.node, self.tag, self.count = node, tag, count
-        self._ticket = c_uint64()
-        self._got: Got | None = None
-
-    @property
-    def ticket(self) -> int:
-        """Its number, which Node.ended() names."""
-        return self._ticket.value
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-        try:
-            self.result(0.0)
-        except UnderwayError:
-            return False
-        return True
-
-    def result(self, timeout: float) -> Got:
-        """Its result. Waits for it; raises UnderwayError, a TimeoutError, if it is not there in time."""
-        if self._got is None:
-            statuses, counts = new_statuses(self.count), _library.GetCounts()
-            check(
-                lib.kvrail_node_end_get(
-                    self.node._handle,
-                    self.ticket,
-                    nanoseconds(timeout),
-                    statuses.buffer_info()[0],
-                    self.count,
-                    ctypes.addressof(counts),
-                )
-            )
-            self._got = Got(counts.hits, counts.leading_hits, counts.unsettled, statuses)
-        return self._got
-
-    def abandon(self) -> None:
-        """Gives it up. Its places are free when nothing writes into them any more: Places.settle."""
-        check(lib.kvrail_node_abandon_get(self.node._handle, self.ticket))
-
-    def __del__(self) -> None:
-        if self._got is None and self._ticket.value and self.node._handle:
-            lib.kvrail_node_abandon_get(self.node._handle, self._ticket)
 
 
 def _other_node(places: Places) -> ValueError:

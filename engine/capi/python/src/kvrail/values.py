@@ -5,10 +5,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .layout import Layout
 
+if TYPE_CHECKING:
+    from .node import Space
+    from .places import Places
+
+# A status of a page in a group: another page of the group is a miss.
+MISS_GROUP = 7212
 # A status of a put: another thread is storing the page.
 PUT_UNDERWAY = 8058
 
@@ -56,6 +63,29 @@ class Got:
     def ok(self) -> list[bool]:
         """Whether each page is in its place."""
         return [status == 0 for status in self.statuses]
+
+
+class GroupPage(NamedTuple):
+    """A page of a group: its key in a space, and the place that it lands in."""
+
+    space: Space
+    key: bytes
+    places: Places
+    place: int
+
+
+@dataclass(frozen=True)
+class GotGroups(Got):
+    """What became of groups of pages, of which each is in its places whole, or not at all. `hits` and
+    the others count pages, and `statuses` has one for each, those of the first group first."""
+
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def groups(self) -> list[bool]:
+        """Whether each group is in its places."""
+        ends = accumulate(self.sizes)
+        return [not any(self.statuses[end - size : end]) for end, size in zip(ends, self.sizes)]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 //! Tests of the heap, of the turns of peers, and of requests by class.
 
-use super::super::missing::Lost;
+use super::super::missing::LostOfAll;
 use super::*;
 use crate::test_seeds as seeds;
 use crate::time::Nanos;
@@ -58,7 +58,7 @@ fn the_heap_gives_the_peer_with_the_least_key() {
                 assert_eq!(usize::from(repairs.peers[usize::from(repairs.heap[at])].heap), at);
                 assert_eq!(Some(repairs.key_at(at)), repairs.key_of(repairs.heap[at]));
             }
-            let total = |which: fn(&Lost) -> u16| -> u32 {
+            let total = |which: fn(&LostOfAll) -> u16| -> u32 {
                 let peers = 0..repairs.peers.len() as u16;
                 let places = peers.flat_map(|peer| repairs.places(peer).collect::<Vec<_>>());
                 places.map(|at| u32::from(which(&repairs.paths[at].total))).sum()
@@ -97,6 +97,21 @@ fn longest_wait(n: usize, lanes: usize, at_once: u16) -> (Nanos, Nanos) {
     }
     let waits = last.iter().map(|&last| end.since(last));
     (waits.fold(longest, Nanos::max), share)
+}
+
+#[test]
+fn of_more_lanes_than_are_counted_as_many_come_back_as_are_counted() {
+    let (mut peers, mut missing, mut heap) = rooms(1);
+    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 1_000, 1);
+    (0..300).for_each(|_| repairs.lane_lost(0, 0, 0, URGENT, Time(1)));
+    assert_eq!(repairs.missing, 255);
+    let mut requests = 0;
+    while repairs.next(Time(2)).is_some() {
+        requests += 1;
+    }
+    assert_eq!((requests, repairs.requested), (255, 255));
+    (0..300).for_each(|_| repairs.attached(0, 0, 0, URGENT));
+    assert_eq!((repairs.missing, repairs.requested), (0, 0));
 }
 
 #[test]
