@@ -79,7 +79,7 @@ impl Rows {
     /// # Errors
     ///
     /// No row, rows of 0 bytes, rows that do not rise, or that span more than
-    /// [`MAX_ROWS`](crate::limits::MAX_ROWS).
+    /// [`MAX_ROWS`].
     pub fn of(row_bytes: u32, rows: &[u32]) -> Result<Self, RowsError> {
         let (&first, behind) = rows.split_first().ok_or(RowsError::Empty)?;
         let (mut mask, mut before) = (1, first);
