@@ -21,7 +21,7 @@ pub(crate) struct Process {
 ///
 /// # Errors
 ///
-/// They are to be all NIC ports that are up, and there is none, or they cannot be listed.
+/// All NIC ports that are up were asked for, and no port is up, or the ports cannot be listed.
 pub(crate) fn names(transport: Transport, rails: &Rails, facts: &Environment) -> anyhow::Result<Vec<String>> {
     match rails {
         Rails::Count(count) => Ok((0..*count).map(|rail| format!("{}{rail}", transport.name())).collect()),

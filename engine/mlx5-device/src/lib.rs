@@ -1,4 +1,4 @@
-//! A model of a ConnectX, as far as READs go: the device behind kvrail-mlx5 where there is none.
+//! A model of a ConnectX, as far as READs go: the device behind kvrail-mlx5 in its tests.
 //!
 //! [`Device`] has queue pairs and completion queues in ordinary memory. It walks a send queue as
 //! the programmer's manual of the device has it: a write to the doorbell register names the QP and

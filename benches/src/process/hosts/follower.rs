@@ -56,7 +56,7 @@ impl Follower {
         }
     }
 
-    /// The next round; `None` if there is none.
+    /// The next round; `None` after the last one.
     pub(crate) fn next(&mut self, stop: &Stop) -> anyhow::Result<Option<Round>> {
         loop {
             // Between two rounds the leader may wait for other hosts.

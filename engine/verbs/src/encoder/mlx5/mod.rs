@@ -144,7 +144,7 @@ unsafe impl Encoder for Mlx5Encoder {
             NonNull::from(&mut **notes).cast()
         };
         // SAFETY: a live QP of an mlx5 device: `new` has looked at the driver of each rail, and
-        // `open` below refuses a rail that is none of them.
+        // `open` below refuses a rail of another driver.
         let memory = unsafe { self.library.send_queue(qp.raw(), keep) }.map_err(refused)?;
         check(&memory, qp.rail()).map_err(refused)?;
         // SAFETY: the QP's own memory, which lives until it is destroyed, and `close` comes before;
