@@ -155,9 +155,9 @@ impl Rows {
         self.first as u64 * self.row_bytes as u64
     }
 
-    /// The first byte of the page behind the last row. At most 2^64: both factors fit.
+    /// The first byte of the page behind the last row, or the largest number where that is larger.
     pub(crate) const fn end(&self) -> u64 {
-        (self.span().1 + 1) * self.row_bytes as u64
+        (self.span().1 + 1).saturating_mul(self.row_bytes as u64)
     }
 
     /// Which rows from the first on, as bits.

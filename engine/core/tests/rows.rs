@@ -240,7 +240,7 @@ fn rows_of_a_page_that_is_overwritten_are_missed() {
 
 #[test]
 fn rows_that_cannot_be_read_are_refused_and_the_slot_comes_back() {
-    with_rows(|sim, owner, engine, region, slots| {
+    with_rows(|_, owner, engine, region, slots| {
         let page = region.page(owner.location(3)).unwrap();
         let mut batch = engine.batch().unwrap();
         let slot = slots.pop().unwrap();
@@ -252,6 +252,9 @@ fn rows_that_cannot_be_read_are_refused_and_the_slot_comes_back() {
         let far = Rows::of_mask(ROW, u32::MAX, 1).unwrap();
         let (error, slot) = batch.read_rows(page, far, slot).unwrap_err();
         assert!(matches!(error, ReadError::RowsBeyondPage { row: 0xFFFF_FFFF, .. }), "{error}");
+        let huge = Rows::of_mask(u32::MAX, u32::MAX, 1 | 1 << 63).unwrap();
+        let (error, slot) = batch.read_rows(page, huge, slot).unwrap_err();
+        assert!(matches!(error, ReadError::RowsBeyondPage { row: 0x1_0000_003E, .. }), "{error}");
         let (error, slot) = batch.read_rows(page, Rows::of(5000, &[0]).unwrap(), slot).unwrap_err();
         assert_eq!(error, ReadError::RowTooLong { row_bytes: 5000, chunk_bytes: 4096 });
         // A part of a page has rows of its own.
@@ -278,6 +281,5 @@ fn rows_that_cannot_be_read_are_refused_and_the_slot_comes_back() {
         batch.read_rows_also(growing.needs(2), rows(&[0]), 200).unwrap();
         assert_eq!(batch.clear().count(), 1);
         drop(batch);
-        let _ = sim;
     });
 }
