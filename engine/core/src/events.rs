@@ -432,13 +432,3 @@ pub struct LaneLost {
     /// The rail of the peer.
     pub remote_rail: u8,
 }
-
-impl LaneLost {
-    /// Fills places of the list of lost lanes that hold no lane.
-    pub(crate) const NONE: Self = Self {
-        lane: LaneId::new(0, 0),
-        peer: PeerId { index: 0, life: 0 },
-        rail: RailIndex(0),
-        remote_rail: 0,
-    };
-}

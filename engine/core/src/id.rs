@@ -91,6 +91,11 @@ impl LaneId {
         self.index as usize
     }
 
+    /// As [`index`](Self::index).
+    pub(crate) const fn place(self) -> u16 {
+        self.index
+    }
+
     /// The number of this life of the place, modulo [`LaneId::GENERATIONS`].
     #[inline]
     #[must_use]

@@ -184,7 +184,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         debug_assert!(lane.state == LaneState::Up && lane.outstanding() == 0, "an idle lane");
         let (peer, rail, remote_rail) = (lane.peer, lane.rail, lane.remote_rail);
         let id = self.peers[usize::from(peer)].id(peer);
-        self.repairs.lost.push(LaneLost { lane: lane.id, peer: id, rail: RailIndex(rail), remote_rail });
+        self.repairs.report(LaneLost { lane: lane.id, peer: id, rail: RailIndex(rail), remote_rail });
         self.emit(|engine| EngineEvent::LaneReleased { lane: engine.lanes[index].id });
         self.rails[usize::from(rail)].dying += 1;
         self.lanes.dying += 1;

@@ -19,7 +19,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let (peer, rail, remote_rail) = (lane.peer, usize::from(lane.rail), lane.remote_rail);
         let class = lane.circle.class();
         let id = self.peers[usize::from(peer)].id(peer);
-        self.repairs.lost.push(LaneLost { lane: lane.id, peer: id, rail: RailIndex(lane.rail), remote_rail });
+        self.repairs.report(LaneLost { lane: lane.id, peer: id, rail: RailIndex(lane.rail), remote_rail });
         let retry_at = self.back_off(peer, rail, now);
         self.repairs.lane_lost(peer, rail, usize::from(remote_rail), class, retry_at);
     }
@@ -101,6 +101,6 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// peers are not reported. The engine remembers as many as the storage has lanes, and forgets
     /// the oldest first.
     pub fn next_lost_lane(&mut self) -> Option<LaneLost> {
-        self.repairs.lost.pop()
+        self.repairs.next_report()
     }
 }

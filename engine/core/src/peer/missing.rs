@@ -9,6 +9,8 @@ use crate::time::Time;
 pub(super) const OUT: u16 = u16::MAX;
 /// In links: no path.
 pub(super) const NO_PATH: u16 = u16::MAX;
+/// In links: no entry of lost lanes.
+pub(super) const NO_ENTRY: u16 = u16::MAX;
 
 /// One path of a peer on which lanes have failed: all its lanes over one local rail.
 #[derive(Clone, Copy, Debug)]
@@ -17,10 +19,8 @@ pub(crate) struct Path {
     pub(super) rail: u8,
     /// The next path of the peer, or the next free one.
     pub(super) next: u16,
-    /// Lanes that failed and have not been replaced, at the place of the kind of the lane.
-    pub(super) lost: [Lost; LaneKind::COUNT],
-    /// The sum of `lost` over all kinds.
-    pub(super) total: LostOfAll,
+    /// The first entry of lanes that failed and have not been replaced.
+    pub(super) lost: u16,
     /// The kind of the last request. The search for the next one begins behind it, so that the
     /// peer's rails and the classes take turns.
     pub(super) last: LaneKind,
@@ -35,7 +35,7 @@ pub(crate) struct Path {
 pub(super) struct LaneKind(u8);
 
 impl LaneKind {
-    pub(super) const COUNT: usize = MAX_RAILS * CLASSES;
+    const COUNT: usize = MAX_RAILS * CLASSES;
 
     /// The last of all kinds.
     const LAST: Self = Self(Self::COUNT as u8 - 1);
@@ -45,7 +45,7 @@ impl LaneKind {
         Self((remote_rail * CLASSES + class.index()) as u8)
     }
 
-    pub(super) fn place(self) -> usize {
+    fn place(self) -> usize {
         usize::from(self.0)
     }
 
@@ -57,9 +57,10 @@ impl LaneKind {
         Class::ALL[self.place() % CLASSES]
     }
 
-    /// All kinds, those after this one first.
-    pub(super) fn and_after(self) -> impl Iterator<Item = Self> {
-        (1..=Self::COUNT).map(move |step| Self(((self.place() + step) % Self::COUNT) as u8))
+    /// How many steps it is from this kind on to `other`, if the first kind comes after the last: 1
+    /// to the next one, and as many as there are kinds to this one itself.
+    pub(super) fn steps_to(self, other: Self) -> usize {
+        (other.place() + Self::COUNT - self.place() - 1) % Self::COUNT + 1
     }
 }
 
@@ -75,35 +76,23 @@ pub(crate) struct Request {
     pub(crate) class: Class,
 }
 
-/// Lanes of one kind that were lost over one path.
-// A path has 32 of these, and there is a path for each lane (storage/room.rs): bytes, not words.
+/// Lanes of one kind that were lost over one path: at least one.
+// There is an entry for each lane of the storage (storage/room.rs): bytes, not words.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lost {
+pub(crate) struct Lost {
+    pub(super) kind: LaneKind,
     /// Lanes that are missing, 255 at most: further ones are not made again.
     pub(super) missing: u8,
     /// How many of these have been requested and not been answered.
     pub(super) requested: u8,
+    /// The next entry of the path, or the next free one.
+    pub(super) next: u16,
 }
 
-/// The same over all kinds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LostOfAll {
-    /// Lanes that are missing.
-    pub(super) missing: u16,
-    /// How many of these have been requested and not been answered.
-    pub(super) requested: u16,
-}
-
-impl LostOfAll {
-    const NONE: Self = Self { missing: 0, requested: 0 };
-
-    pub(super) fn is_wanted(self) -> bool {
-        self.missing > self.requested
-    }
-}
+const _: () = assert!(size_of::<Path>() == 16 && size_of::<Lost>() == 6);
 
 impl Lost {
-    const NONE: Self = Self { missing: 0, requested: 0 };
+    pub(crate) const FREE: Self = Self { kind: LaneKind::LAST, missing: 0, requested: 0, next: NO_ENTRY };
 
     pub(super) fn is_wanted(self) -> bool {
         self.missing > self.requested
@@ -114,8 +103,7 @@ impl Path {
     pub(crate) const NEW: Self = Self {
         rail: 0,
         next: NO_PATH,
-        lost: [Lost::NONE; LaneKind::COUNT],
-        total: LostOfAll::NONE,
+        lost: NO_ENTRY,
         last: LaneKind::LAST,
         failures: 0,
         retry_at: Time::ZERO,
@@ -123,7 +111,7 @@ impl Path {
 
     /// Whether nothing of the path is worth keeping.
     pub(super) const fn is_whole(&self) -> bool {
-        self.total.missing == 0 && self.failures == 0
+        self.lost == NO_ENTRY && self.failures == 0
     }
 }
 

@@ -4,7 +4,9 @@ pub(crate) mod circles;
 pub(crate) mod missing;
 pub(crate) mod peers;
 pub(crate) mod repairs;
+pub(crate) mod reports;
 pub(crate) mod turns;
+pub(crate) mod waits;
 
 use bitflags::bitflags;
 

@@ -42,7 +42,7 @@ impl IndexMut<usize> for Peers<'_> {
 impl<'s> Peers<'s> {
     pub(crate) fn new(
         all: &'s mut [Peer],
-        turns: [TurnRoom<'s>; CLASSES],
+        turns: TurnRoom<'s>,
         seats: &'s mut [Seat],
         trials: &'s mut [u16],
     ) -> Self {

@@ -6,9 +6,11 @@
 //! however slow the attempts are, and finding the next one takes as many steps as the heap is deep.
 //!
 //! Paths are kept only where a lane has failed: there are as many as places of lanes, and a peer
-//! links its own. So a peer without lanes costs no more than its place in the heap.
+//! links its own. So a peer without lanes costs no more than its place in the heap. A path links an
+//! entry for each kind of lane that it has lost, of which there are as many, too.
 
-use super::missing::{First, Key, LaneKind, NO_PATH, OUT, Path, Paths, Request};
+use super::missing::{First, Key, LaneKind, Lost, NO_ENTRY, NO_PATH, OUT, Path, Paths, Request};
+use super::reports::Report;
 use crate::class::Class;
 use crate::events::LaneLost;
 use crate::limits::{CLASSES, MAX_RAILS, narrow};
@@ -22,6 +24,9 @@ pub(crate) struct Repairs<'s> {
     /// The paths on which lanes have failed, and the first of those that are free.
     paths: &'s mut [Path],
     free_path: u16,
+    /// The entries of lost lanes, and the first of those that are free.
+    entries: &'s mut [Lost],
+    free_entry: u16,
     heap: &'s mut [u16],
     len: usize,
     /// Whether the first lanes of a peer are requested when it has work.
@@ -39,27 +44,37 @@ pub(crate) struct Repairs<'s> {
     polled: Time,
     serial: u32,
     /// Lanes that have failed or were given back, and that the control path has not taken yet.
-    pub(crate) lost: Fifo<'s, LaneLost>,
+    lost: Fifo<'s, Report>,
+}
+
+/// The number after `at` of `count` places, or `none` after the last. A storage has at most
+/// `MAX_PLACES` lanes.
+fn next_of(at: usize, count: usize, none: u16) -> u16 {
+    if at + 1 < count { narrow(at + 1) } else { none }
 }
 
 impl<'s> Repairs<'s> {
     pub(crate) fn new(
         peers: &'s mut [Paths],
-        paths: &'s mut [Path],
+        (paths, entries): (&'s mut [Path], &'s mut [Lost]),
         heap: &'s mut [u16],
-        lost: &'s mut [LaneLost],
+        lost: &'s mut [Report],
         limit: u16,
         rails: usize,
     ) -> Self {
-        let count = paths.len();
+        let (count, entry_count) = (paths.len(), entries.len());
         for (at, path) in paths.iter_mut().enumerate() {
-            // A storage has at most MAX_PLACES lanes.
-            path.next = if at + 1 < count { narrow(at + 1) } else { NO_PATH };
+            path.next = next_of(at, count, NO_PATH);
+        }
+        for (at, entry) in entries.iter_mut().enumerate() {
+            entry.next = next_of(at, entry_count, NO_ENTRY);
         }
         Self {
             peers,
             free_path: if count > 0 { 0 } else { NO_PATH },
             paths,
+            free_entry: if entry_count > 0 { 0 } else { NO_ENTRY },
+            entries,
             heap,
             len: 0,
             on_demand: false,
@@ -71,6 +86,16 @@ impl<'s> Repairs<'s> {
             serial: 0,
             lost: Fifo::new(lost),
         }
+    }
+
+    /// Notes a lane that has failed or was given back, for the control path.
+    pub(crate) fn report(&mut self, lost: LaneLost) {
+        self.lost.push(Report::new(lost));
+    }
+
+    /// The oldest of these that the control path has not taken.
+    pub(crate) fn next_report(&mut self) -> Option<LaneLost> {
+        self.lost.pop().map(Report::read)
     }
 
     /// From here on the first lanes of a peer are requested when it has work.
@@ -104,6 +129,50 @@ impl<'s> Repairs<'s> {
         *path = Path { rail: narrow(rail) as u8, next: *first, ..Path::NEW };
         *first = at;
         Some(at.into())
+    }
+
+    /// The places of the entries of a path.
+    fn entries_of(&self, path: usize) -> impl Iterator<Item = usize> {
+        let step = |at: u16| (at != NO_ENTRY).then_some(at);
+        let first = self.paths[path].lost;
+        core::iter::successors(step(first), move |&at| step(self.entries[usize::from(at)].next))
+            .map(usize::from)
+    }
+
+    /// The place of the entry of a path for lanes of this kind.
+    fn entry(&self, path: usize, kind: LaneKind) -> Option<usize> {
+        self.entries_of(path).find(|&at| self.entries[at].kind == kind)
+    }
+
+    /// As [`entry`](Self::entry), or a new one where there is none; `None` if all are in use.
+    fn entry_or_add(&mut self, path: usize, kind: LaneKind) -> Option<usize> {
+        if let Some(at) = self.entry(path, kind) {
+            return Some(at);
+        }
+        let at = self.free_entry;
+        let entry = self.entries.get_mut(usize::from(at))?;
+        self.free_entry = entry.next;
+        *entry = Lost { kind, next: self.paths[path].lost, ..Lost::FREE };
+        self.paths[path].lost = at;
+        Some(at.into())
+    }
+
+    /// Frees an entry of a path, of which no lane is missing any more.
+    fn free_entry(&mut self, path: usize, entry: usize) {
+        let Lost { missing, requested, next, .. } = self.entries[entry];
+        debug_assert!(missing == 0 && requested == 0, "no lane is requested that is not missing");
+        let before = self.entries_of(path).find(|&at| usize::from(self.entries[at].next) == entry);
+        match before {
+            Some(before) => self.entries[before].next = next,
+            None => self.paths[path].lost = next,
+        }
+        self.entries[entry].next = self.free_entry;
+        self.free_entry = narrow(entry);
+    }
+
+    /// Whether lanes of a path are missing that have not been requested.
+    fn is_wanted(&self, path: usize) -> bool {
+        self.entries_of(path).any(|at| self.entries[at].is_wanted())
     }
 
     /// Frees a path of a peer if nothing of it is worth keeping.
@@ -159,21 +228,27 @@ impl<'s> Repairs<'s> {
         retry_at: Time,
     ) {
         let Some(at) = self.find_or_add(peer, rail) else { return };
-        let path = &mut self.paths[at];
-        path.retry_at = retry_at;
-        let missing = &mut path.lost[LaneKind::new(remote_rail, class).place()].missing;
-        if *missing < u8::MAX {
-            *missing += 1;
-            path.total.missing += 1;
-            self.missing += 1;
+        self.paths[at].retry_at = retry_at;
+        if let Some(entry) = self.entry_or_add(at, LaneKind::new(remote_rail, class)) {
+            let missing = &mut self.entries[entry].missing;
+            if *missing < u8::MAX {
+                *missing += 1;
+                self.missing += 1;
+            }
         }
         self.update(peer);
     }
 
     /// Whether a lane of this kind has been requested and not been answered.
     pub(crate) fn is_requested(&self, peer: u16, rail: usize, remote_rail: usize, class: Class) -> bool {
-        let Some(at) = self.find(peer, rail).filter(|_| remote_rail < MAX_RAILS) else { return false };
-        self.paths[at].lost[LaneKind::new(remote_rail, class).place()].requested > 0
+        self.requested(peer, rail, remote_rail, class).is_some()
+    }
+
+    /// The places of the path and of the entry of a lane that has been requested and not answered.
+    fn requested(&self, peer: u16, rail: usize, remote_rail: usize, class: Class) -> Option<(usize, usize)> {
+        let at = self.find(peer, rail).filter(|_| remote_rail < MAX_RAILS)?;
+        let entry = self.entry(at, LaneKind::new(remote_rail, class))?;
+        (self.entries[entry].requested > 0).then_some((at, entry))
     }
 
     /// Notes that a [requested](Self::is_requested) lane could not be connected. It may be
@@ -186,11 +261,9 @@ impl<'s> Repairs<'s> {
         class: Class,
         retry_at: Time,
     ) {
-        let Some(at) = self.find(peer, rail) else { return };
-        let path = &mut self.paths[at];
-        path.lost[LaneKind::new(remote_rail, class).place()].requested -= 1;
-        path.total.requested -= 1;
-        path.retry_at = retry_at;
+        let Some((at, entry)) = self.requested(peer, rail, remote_rail, class) else { return };
+        self.entries[entry].requested -= 1;
+        self.paths[at].retry_at = retry_at;
         self.answered();
         self.update(peer);
     }
@@ -213,18 +286,20 @@ impl<'s> Repairs<'s> {
 
     fn replaced(&mut self, peer: u16, rail: usize, remote_rail: usize, class: Class) {
         let Some(at) = self.find(peer, rail) else { return };
-        let path = &mut self.paths[at];
         let other = Class::ALL[CLASSES - 1 - class.index()];
-        let kinds = [class, other].map(|class| LaneKind::new(remote_rail, class).place());
-        let Some(replaced) = kinds.into_iter().find(|&kind| path.lost[kind].missing > 0) else { return };
-        path.lost[replaced].missing -= 1;
-        path.total.missing -= 1;
+        let kinds = [class, other].map(|class| LaneKind::new(remote_rail, class));
+        let entries = kinds.map(|kind| self.entry(at, kind));
+        // Each entry has a lane that is missing.
+        let Some(replaced) = entries.into_iter().flatten().next() else { return };
+        self.entries[replaced].missing -= 1;
         self.missing -= 1;
-        let requested = kinds.into_iter().find(|&kind| path.lost[kind].requested > 0);
+        let requested = entries.into_iter().flatten().find(|&entry| self.entries[entry].requested > 0);
         if let Some(requested) = requested {
-            path.lost[requested].requested -= 1;
-            path.total.requested -= 1;
+            self.entries[requested].requested -= 1;
             self.answered();
+        }
+        if self.entries[replaced].missing == 0 {
+            self.free_entry(at, replaced);
         }
         self.tidy(peer, at);
     }
@@ -234,7 +309,7 @@ impl<'s> Repairs<'s> {
     #[cold]
     pub(crate) fn want_first(&mut self, peer: u16, now: Time) {
         let paths = &self.peers[usize::from(peer)];
-        let comes_back = self.places(peer).any(|at| self.paths[at].total.missing > 0);
+        let comes_back = self.places(peer).any(|at| self.paths[at].lost != NO_ENTRY);
         if self.on_demand && paths.first == First::NotWanted && !comes_back {
             let paths = &mut self.peers[usize::from(peer)];
             (paths.first, paths.retry_at) = (First::Wanted, now);
@@ -278,13 +353,19 @@ impl<'s> Repairs<'s> {
             && at != NO_PATH
         {
             let at = usize::from(at);
-            let Path { total, next, .. } = self.paths[at];
-            self.missing -= u32::from(total.missing);
-            self.requested -= u32::from(total.requested);
-            if total.requested > 0 {
-                self.polled = Time::ZERO;
+            while let entry = self.paths[at].lost
+                && entry != NO_ENTRY
+            {
+                let lost = &mut self.entries[usize::from(entry)];
+                self.missing -= u32::from(core::mem::take(&mut lost.missing));
+                let requested = core::mem::take(&mut lost.requested);
+                self.requested -= u32::from(requested);
+                if requested > 0 {
+                    self.polled = Time::ZERO;
+                }
+                self.free_entry(at, entry.into());
             }
-            self.peers[usize::from(peer)].first_path = next;
+            self.peers[usize::from(peer)].first_path = self.paths[at].next;
             self.free(at);
         }
         self.end_first(peer);
@@ -304,9 +385,9 @@ impl<'s> Repairs<'s> {
     /// may be requested at once.
     pub(crate) fn rail_up(&mut self, rail: usize, now: Time) {
         self.up |= 1 << rail;
-        // A free path has no missing lane.
+        // A free path has no lost lane.
         for path in self.paths.iter_mut().filter(|path| usize::from(path.rail) == rail) {
-            if path.total.missing > 0 {
+            if path.lost != NO_ENTRY {
                 path.retry_at = now;
                 path.failures = 0;
             }
@@ -331,19 +412,17 @@ impl<'s> Repairs<'s> {
     /// Takes the next request for a lost lane, if it is due.
     pub(crate) fn next(&mut self, now: Time) -> Option<Request> {
         let peer = self.due(now)?;
-        let wanted = |&at: &usize| {
-            let path = &self.paths[at];
-            self.up >> path.rail & 1 != 0 && path.total.is_wanted()
-        };
-        let at = self.places(peer).filter(wanted).min_by_key(|&at| {
+        let at = self.wanted(peer).min_by_key(|&at| {
             let path = &self.paths[at];
             (path.retry_at, path.rail)
         })?;
+        let last = self.paths[at].last;
+        let wanted = self.entries_of(at).filter(|&entry| self.entries[entry].is_wanted());
+        let entry = wanted.min_by_key(|&entry| last.steps_to(self.entries[entry].kind))?;
+        let kind = self.entries[entry].kind;
+        self.entries[entry].requested += 1;
         let path = &mut self.paths[at];
-        let kind = path.last.and_after().find(|kind| path.lost[kind.place()].is_wanted())?;
         path.last = kind;
-        path.lost[kind.place()].requested += 1;
-        path.total.requested += 1;
         // This path comes last among the due paths of the peer from now on.
         path.retry_at = now;
         let rail = path.rail.into();
@@ -392,13 +471,16 @@ impl<'s> Repairs<'s> {
         if self.requested < self.limit && at > self.polled { at } else { Time::NEVER }
     }
 
+    /// The places of a peer's paths over rails that are up, with lanes that are to be requested.
+    fn wanted(&self, peer: u16) -> impl Iterator<Item = usize> {
+        self.places(peer).filter(|&at| self.up >> self.paths[at].rail & 1 != 0 && self.is_wanted(at))
+    }
+
     /// When a lane of the peer may be requested; `None` if none is to be.
     fn key_of(&self, peer: u16) -> Option<Key> {
         let paths = &self.peers[usize::from(peer)];
-        let wanted = self.places(peer).map(|at| &self.paths[at]);
-        let wanted = wanted.filter(|path| self.up >> path.rail & 1 != 0 && path.total.is_wanted());
         let first = (paths.first == First::Wanted).then_some(paths.retry_at);
-        let at = wanted.map(|path| path.retry_at).chain(first).min()?;
+        let at = self.wanted(peer).map(|at| self.paths[at].retry_at).chain(first).min()?;
         Some(if at > paths.requested().0 { (at, 0) } else { paths.requested() })
     }
 

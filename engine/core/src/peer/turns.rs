@@ -5,6 +5,7 @@
 //! of them has room. So the work of a call depends on the peers that can be served, not on those
 //! that wait.
 
+use super::waits::{WaitRoom, Waits};
 use super::{NO_SEAT, Peer};
 use crate::limits::{CLASSES, MAX_RAILS};
 use crate::ring::fifo::Fifo;
@@ -24,9 +25,6 @@ pub(crate) struct Seat {
     peer: u16,
     /// Of a vacant seat: the next vacant one, or `NO_SEAT`.
     next: u16,
-    /// For each class the rails in whose queue the seat is. They outlast the peer: the seat leaves
-    /// a queue when its turn comes.
-    capped: [u16; CLASSES],
 }
 
 impl Seat {
@@ -34,16 +32,18 @@ impl Seat {
     pub(crate) const fn vacant(at: usize, seats: usize) -> Self {
         // A storage has at most MAX_PLACES lanes.
         let next = if at + 1 < seats { at as u16 + 1 } else { NO_SEAT };
-        Self { peer: VACANT, next, capped: [0; CLASSES] }
+        Self { peer: VACANT, next }
     }
 }
 
-/// The queues. A peer is in each at most once: its flag `ready` and its seat say in which.
+/// The queues. A peer is in each at most once.
 #[derive(Debug)]
 pub(crate) struct Turns<'s> {
+    /// A peer's flag `ready` says in which of these it is.
     ready: [Fifo<'s, u16>; CLASSES],
-    /// Seats of peers that wait, per class and rail.
-    capped: [[Fifo<'s, u16>; MAX_RAILS]; CLASSES],
+    /// Seats of peers that wait, per class and rail. They outlast the peer: a seat leaves a queue
+    /// when its turn comes.
+    capped: Waits<'s>,
     seats: &'s mut [Seat],
     /// First of the vacant seats.
     vacant: u16,
@@ -55,23 +55,20 @@ pub(crate) struct Turns<'s> {
     urgent: u32,
 }
 
-/// Memory for the queues of one class.
+/// Memory for the queues.
 #[derive(Debug)]
 pub(crate) struct TurnRoom<'s> {
-    /// A place for each peer.
-    pub(crate) ready: &'s mut [u16],
-    /// For each rail, a place for each seat.
-    pub(crate) rails: [&'s mut [u16]; MAX_RAILS],
+    /// For each class, a place for each peer.
+    pub(crate) ready: [&'s mut [u16]; CLASSES],
+    pub(crate) capped: WaitRoom<'s>,
 }
 
 impl<'s> Turns<'s> {
     /// Empty queues. `seats` are vacant, one for each place of a lane.
-    pub(crate) fn new(rooms: [TurnRoom<'s>; CLASSES], seats: &'s mut [Seat]) -> Self {
-        let [urgent, background] =
-            rooms.map(|TurnRoom { ready, rails }| (Fifo::new(ready), rails.map(Fifo::new)));
+    pub(crate) fn new(room: TurnRoom<'s>, seats: &'s mut [Seat]) -> Self {
         Self {
-            ready: [urgent.0, background.0],
-            capped: [urgent.1, background.1],
+            ready: room.ready.map(Fifo::new),
+            capped: Waits::new(room.capped),
             seats,
             vacant: 0,
             waiting: [0; CLASSES],
@@ -132,13 +129,14 @@ impl<'s> Turns<'s> {
     /// Has a peer with lanes wait until one of `rails` is open.
     pub(crate) fn wait_for(&mut self, peers: &[Peer], peer: u16, class: usize, rails: u16) {
         let at = peers[usize::from(peer)].seat;
-        let Some(seat) = self.seats.get_mut(usize::from(at)) else { return };
-        let mut new = rails & !seat.capped[class];
-        seat.capped[class] |= rails;
+        if at == NO_SEAT {
+            return;
+        }
         self.waiting[class] |= rails;
-        while new != 0 {
-            self.capped[class][new.trailing_zeros() as usize % MAX_RAILS].push(at);
-            new &= new - 1;
+        let mut left = rails;
+        while left != 0 {
+            self.capped.push(class, left.trailing_zeros() as usize, at);
+            left &= left - 1;
         }
     }
 
@@ -174,41 +172,42 @@ impl<'s> Turns<'s> {
             return Some((peer, class));
         }
         let rail = waiting.trailing_zeros() as usize % MAX_RAILS;
-        let queue = &mut self.capped[class][rail];
-        let seat = queue.pop()?;
-        if queue.is_empty() {
+        let (seat, more) = self.capped.pop(class, rail)?;
+        if !more {
             self.waiting[class] &= !(1 << rail);
         }
-        let seat = &mut self.seats[usize::from(seat)];
-        seat.capped[class] &= !(1 << rail);
-        Some((seat.peer, class))
+        Some((self.seats[usize::from(seat)].peer, class))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::waits::{Groups, QUEUES};
     use super::*;
     use std::vec::Vec;
 
     const PEERS: usize = 4;
 
     struct Rooms {
-        queues: [[[u16; PEERS]; 1 + MAX_RAILS]; CLASSES],
+        ready: [[u16; PEERS]; CLASSES],
+        bits: ([u32; PEERS], [u32; QUEUES]),
+        behind: ([u16; PEERS], [u16; QUEUES]),
         seats: [Seat; PEERS],
     }
 
     fn rooms() -> Rooms {
         let seats = core::array::from_fn(|at| Seat::vacant(at, PEERS));
-        Rooms { queues: [[[0; PEERS]; 1 + MAX_RAILS]; CLASSES], seats }
+        let (bits, behind) = (([0; PEERS], [0; QUEUES]), ([0; PEERS], [0; QUEUES]));
+        Rooms { ready: [[0; PEERS]; CLASSES], bits, behind, seats }
     }
 
     /// Queues, and peers that all have a seat.
     fn turns(rooms: &mut Rooms) -> (Turns<'_>, Vec<Peer>) {
-        let queues = rooms.queues.each_mut().map(|class| {
-            let [ready, rails @ ..] = class.each_mut().map(|room| &mut room[..]);
-            TurnRoom { ready, rails }
-        });
-        let mut turns = Turns::new(queues, &mut rooms.seats);
+        let bits = Groups::new(&mut rooms.bits.0, &mut rooms.bits.1);
+        let behind = Groups::new(&mut rooms.behind.0, &mut rooms.behind.1);
+        let ready = rooms.ready.each_mut().map(|room| &mut room[..]);
+        let room = TurnRoom { ready, capped: WaitRoom { bits, behind } };
+        let mut turns = Turns::new(room, &mut rooms.seats);
         let peers = (0..PEERS as u16).map(|peer| Peer { seat: turns.take_seat(peer), ..Peer::EMPTY });
         let peers = peers.collect();
         (turns, peers)
@@ -250,7 +249,7 @@ mod tests {
         assert_eq!(turns.next(&mut peers, 0b0100), None);
         assert_eq!(turns.next(&mut peers, 0b0010), Some((1, 0)), "it was in both queues");
         assert!(!turns.any(u16::MAX));
-        assert!(turns.seats.iter().all(|seat| seat.capped == [0; CLASSES]));
+        assert!(!turns.any(u16::MAX));
     }
 
     #[test]
@@ -271,12 +270,15 @@ mod tests {
         }
         turns.make_ready(&mut peers, 3, 0);
         let mut order = Vec::new();
-        for _ in 0..8 {
+        for _ in 0..64 {
             let (peer, class) = turns.next(&mut peers, 0b01).unwrap();
             turns.wait_for(&peers, peer, class, 0b01);
             order.push(peer);
         }
-        assert_eq!(order, [0, 3, 1, 2, 0, 3, 1, 2]);
+        assert_eq!(order[..4], [0, 3, 1, 2]);
+        for round in order.chunks(PEERS) {
+            assert!((0..PEERS as u16).all(|peer| round.contains(&peer)), "each once in {round:?}");
+        }
     }
 
     #[test]

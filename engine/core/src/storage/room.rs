@@ -7,7 +7,6 @@ use kvrail_layouts::plan::CutList;
 use static_assertions::{const_assert, const_assert_eq};
 
 use crate::batch::pool::Head;
-use crate::events::LaneLost;
 use crate::id::LaneId;
 use crate::lane::Lane;
 use crate::lane::record::Record;
@@ -18,8 +17,10 @@ use crate::limits::{
 };
 use crate::page::Page;
 use crate::peer::Peer;
-use crate::peer::missing::{Path, Paths};
+use crate::peer::missing::{Lost, Path, Paths};
+use crate::peer::reports::Report;
 use crate::peer::turns::{Seat, TurnRoom};
+use crate::peer::waits::{Groups, QUEUES, WaitRoom};
 use crate::plan::lives::PlanLives;
 use crate::plan::{PairRow, PlanPlace};
 use crate::rail::Rail;
@@ -49,10 +50,14 @@ pub struct EngineStorage<
     peers: [MaybeUninit<Peer>; PEERS],
     paths: [MaybeUninit<Paths>; PEERS],
     missing: [MaybeUninit<Path>; LANES],
+    missing_lanes: [MaybeUninit<Lost>; LANES],
     repairs: [MaybeUninit<u16>; PEERS],
     trials: [MaybeUninit<u16>; PEERS],
     ready: [[MaybeUninit<u16>; PEERS]; CLASSES],
-    capped: [[[MaybeUninit<u16>; LANES]; MAX_RAILS]; CLASSES],
+    waiting: [MaybeUninit<u32>; LANES],
+    waiting_last: [MaybeUninit<u32>; QUEUES],
+    waiting_behind: [MaybeUninit<u16>; LANES],
+    waiting_behind_last: [MaybeUninit<u16>; QUEUES],
     seats: [MaybeUninit<Seat>; LANES],
     remotes: [MaybeUninit<RemotePlace>; REGIONS],
     lanes: [LaneRoom; LANES],
@@ -62,7 +67,7 @@ pub struct EngineStorage<
     landing: [[MaybeUninit<Entry>; PAGES]; BATCHES],
     free: [MaybeUninit<FreeSet>; MAX_GROUPS],
     done: [MaybeUninit<u16>; BATCHES],
-    lost: [MaybeUninit<LaneLost>; LANES],
+    lost: [MaybeUninit<Report>; LANES],
     flying: [MaybeUninit<u64>; MAX_GROUPS],
     overdue: [MaybeUninit<u64>; MAX_GROUPS],
     deadlines: [MaybeUninit<Time>; MAX_GROUPS],
@@ -89,8 +94,8 @@ const PER_LANE_BYTES: usize = (EngineStorage::<1, 1, 1025, FEWEST_WRS, 1, 1>::BY
 /// Bytes that an engine keeps of each lane, beside its records and the provider's part.
 const LANE_STATE_BYTES: usize = PER_LANE_BYTES - FEWEST_WRS * size_of::<Record>() - LANE_BYTES;
 
-// docs/performance.md has the parts of it, and says what would make it smaller.
-const_assert!(LANE_STATE_BYTES <= 260);
+// docs/performance.md has the parts of it.
+const_assert!(LANE_STATE_BYTES <= 124);
 // What posting and completing touch of a lane, with a provider's part of up to four words.
 const_assert!(size_of::<Lane<[u64; 4]>>() <= 128);
 const_assert!(size_of::<Record>() <= 16);
@@ -114,10 +119,10 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) pieces: &'s mut [LocalPiece],
     pub(crate) peers: &'s mut [Peer],
     pub(crate) paths: &'s mut [Paths],
-    pub(crate) missing: &'s mut [Path],
+    pub(crate) missing: (&'s mut [Path], &'s mut [Lost]),
     pub(crate) repairs: &'s mut [u16],
     pub(crate) trials: &'s mut [u16],
-    pub(crate) turns: [TurnRoom<'s>; CLASSES],
+    pub(crate) turns: TurnRoom<'s>,
     pub(crate) seats: &'s mut [Seat],
     pub(crate) remotes: &'s mut [RemotePlace],
     pub(crate) lanes: &'s mut [Lane<L>],
@@ -127,7 +132,7 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) landing: &'s [Entry],
     pub(crate) free: &'s [FreeSet],
     pub(crate) done: &'s mut [u16],
-    pub(crate) lost: &'s mut [LaneLost],
+    pub(crate) lost: &'s mut [Report],
     pub(crate) flying: &'s mut [u64],
     pub(crate) overdue: &'s mut [u64],
     pub(crate) deadlines: &'s mut [Time],
@@ -216,10 +221,14 @@ impl<
             peers: [const { MaybeUninit::uninit() }; PEERS],
             paths: [const { MaybeUninit::uninit() }; PEERS],
             missing: [const { MaybeUninit::uninit() }; LANES],
+            missing_lanes: [const { MaybeUninit::uninit() }; LANES],
             repairs: [const { MaybeUninit::uninit() }; PEERS],
             trials: [const { MaybeUninit::uninit() }; PEERS],
             ready: [const { [const { MaybeUninit::uninit() }; PEERS] }; CLASSES],
-            capped: [const { [const { [const { MaybeUninit::uninit() }; LANES] }; MAX_RAILS] }; CLASSES],
+            waiting: [const { MaybeUninit::uninit() }; LANES],
+            waiting_last: [const { MaybeUninit::uninit() }; QUEUES],
+            waiting_behind: [const { MaybeUninit::uninit() }; LANES],
+            waiting_behind_last: [const { MaybeUninit::uninit() }; QUEUES],
             seats: [const { MaybeUninit::uninit() }; LANES],
             remotes: [const { MaybeUninit::uninit() }; REGIONS],
             lanes: [const { LaneRoom(MaybeUninit::uninit()) }; LANES],
@@ -275,12 +284,13 @@ impl<
         let generation = (starts << 16).wrapping_add(1);
         let lane = |i: usize| Lane { id: LaneId::new(narrow(i), generation), ..Lane::EMPTY };
         let page = |i: usize| Page { batch: narrow(i / PAGES), ..Page::EMPTY };
-        let [urgent, background] = &mut self.ready;
-        let [urgent_rails, background_rails] = &mut self.capped;
-        let turns = [(urgent, urgent_rails), (background, background_rails)].map(|(ready, rails)| {
-            let rails = rails.each_mut().map(|queue| fill(queue, |_| 0));
-            TurnRoom { ready: fill(ready, |_| 0), rails }
-        });
+        let bits = Groups::new(fill(&mut self.waiting, |_| 0), fill_array(&mut self.waiting_last, |_| 0));
+        let behind = Groups::new(
+            fill(&mut self.waiting_behind, |_| 0),
+            fill_array(&mut self.waiting_behind_last, |_| 0),
+        );
+        let ready = self.ready.each_mut().map(|ready| fill(ready, |_| 0));
+        let turns = TurnRoom { ready, capped: WaitRoom { bits, behind } };
         let batches = |group: usize| BATCHES.saturating_sub(GROUP * group).min(GROUP);
         Parts {
             rails: fill(&mut self.rails[..rails], &mut rail),
@@ -288,7 +298,7 @@ impl<
             pieces: fill(&mut self.pieces, |_| LocalPiece::FREE),
             peers,
             paths: fill(&mut self.paths, |_| Paths::NEW),
-            missing: fill(&mut self.missing, |_| Path::NEW),
+            missing: (fill(&mut self.missing, |_| Path::NEW), fill(&mut self.missing_lanes, |_| Lost::FREE)),
             repairs: fill(&mut self.repairs, |_| 0),
             trials: fill(&mut self.trials, |_| 0),
             turns,
@@ -301,7 +311,7 @@ impl<
             landing: fill(self.landing.as_flattened_mut(), |_| Entry::new()),
             free: fill(&mut self.free[..groups], |group| FreeSet::below(batches(group))),
             done: fill(&mut self.done, |_| 0),
-            lost: fill(&mut self.lost, |_| LaneLost::NONE),
+            lost: fill(&mut self.lost, |_| Report::NONE),
             flying: fill(&mut self.flying[..groups], |_| 0),
             overdue: fill(&mut self.overdue[..groups], |_| 0),
             deadlines: fill(&mut self.deadlines[..groups], |_| Time::NEVER),

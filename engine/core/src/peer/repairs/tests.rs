@@ -1,6 +1,5 @@
 //! Tests of the heap, of the turns of peers, and of requests by class.
 
-use super::super::missing::LostOfAll;
 use super::*;
 use crate::test_seeds as seeds;
 use crate::time::Nanos;
@@ -16,8 +15,28 @@ fn request(peer: u16) -> Request {
 }
 
 /// Room for `n` peers, each with as many paths as there can be.
-fn rooms(n: usize) -> (Vec<Paths>, Vec<Path>, Vec<u16>) {
-    ((0..n).map(|_| Paths::NEW).collect(), vec![Path::NEW; (n * MAX_RAILS).min(65_534)], vec![0; n])
+struct Rooms {
+    peers: Vec<Paths>,
+    paths: Vec<Path>,
+    entries: Vec<Lost>,
+    heap: Vec<u16>,
+}
+
+impl Rooms {
+    fn new(n: usize) -> Self {
+        let lanes = (n * MAX_RAILS).min(65_534);
+        Self {
+            peers: (0..n).map(|_| Paths::NEW).collect(),
+            paths: vec![Path::NEW; lanes],
+            entries: vec![Lost::FREE; lanes],
+            heap: vec![0; n],
+        }
+    }
+
+    fn repairs(&mut self, limit: u16, rails: usize) -> Repairs<'_> {
+        let Self { peers, paths, entries, heap } = self;
+        Repairs::new(peers, (paths, entries), heap, &mut [], limit, rails)
+    }
 }
 
 #[test]
@@ -28,8 +47,8 @@ fn the_heap_gives_the_peer_with_the_least_key() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % n
         };
-        let (mut peers, mut missing, mut heap) = rooms(20);
-        let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 1_000, 2);
+        let mut rooms = Rooms::new(20);
+        let mut repairs = rooms.repairs(1_000, 2);
         let mut now = Time(1);
         for _ in 0..20_000 {
             now = now + Nanos(random(3));
@@ -58,12 +77,21 @@ fn the_heap_gives_the_peer_with_the_least_key() {
                 assert_eq!(usize::from(repairs.peers[usize::from(repairs.heap[at])].heap), at);
                 assert_eq!(Some(repairs.key_at(at)), repairs.key_of(repairs.heap[at]));
             }
-            let total = |which: fn(&LostOfAll) -> u16| -> u32 {
-                let peers = 0..repairs.peers.len() as u16;
-                let places = peers.flat_map(|peer| repairs.places(peer).collect::<Vec<_>>());
-                places.map(|at| u32::from(which(&repairs.paths[at].total))).sum()
-            };
-            assert_eq!((total(|l| l.missing), total(|l| l.requested)), (repairs.missing, repairs.requested));
+            let paths = (0..20).flat_map(|peer| repairs.places(peer).collect::<Vec<_>>());
+            let entries: Vec<_> =
+                paths.flat_map(|path| repairs.entries_of(path).collect::<Vec<_>>()).collect();
+            let lost = || entries.iter().map(|&at| repairs.entries[at]);
+            let missing: u32 = lost().map(|lost| u32::from(lost.missing)).sum();
+            let requested: u32 = lost().map(|lost| u32::from(lost.requested)).sum();
+            assert_eq!((missing, requested), (repairs.missing, repairs.requested));
+            assert!(lost().all(|lost| lost.missing > 0 && lost.requested <= lost.missing));
+            // An entry is of one path, or free.
+            let mut free = 0;
+            let mut at = repairs.free_entry;
+            while at != NO_ENTRY {
+                (free, at) = (free + 1, repairs.entries[usize::from(at)].next);
+            }
+            assert_eq!(entries.len() + free, repairs.entries.len());
         }
     });
 }
@@ -72,8 +100,8 @@ fn the_heap_gives_the_peer_with_the_least_key() {
 /// the longest time from one attempt of a peer to its next, and a peer's fair share.
 fn longest_wait(n: usize, lanes: usize, at_once: u16) -> (Nanos, Nanos) {
     const ATTEMPT: Nanos = Nanos::from_secs(5);
-    let (mut peers, mut missing, mut heap) = rooms(n);
-    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], at_once, 8);
+    let mut rooms = Rooms::new(n);
+    let mut repairs = rooms.repairs(at_once, 8);
     for peer in 0..n as u16 {
         (0..lanes).for_each(|lane| repairs.lane_lost(peer, lane % 8, lane % 2, URGENT, Time(1)));
     }
@@ -101,8 +129,8 @@ fn longest_wait(n: usize, lanes: usize, at_once: u16) -> (Nanos, Nanos) {
 
 #[test]
 fn of_more_lanes_than_are_counted_as_many_come_back_as_are_counted() {
-    let (mut peers, mut missing, mut heap) = rooms(1);
-    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 1_000, 1);
+    let mut rooms = Rooms::new(1);
+    let mut repairs = rooms.repairs(1_000, 1);
     (0..300).for_each(|_| repairs.lane_lost(0, 0, 0, URGENT, Time(1)));
     assert_eq!(repairs.missing, 255);
     let mut requests = 0;
@@ -124,8 +152,8 @@ fn with_slow_attempts_no_peer_waits_longer_than_twice_its_fair_share() {
 
 #[test]
 fn the_rails_of_a_peer_take_turns_even_if_no_lane_can_be_connected() {
-    let (mut peers, mut missing, mut heap) = rooms(1);
-    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 1, 1);
+    let mut rooms = Rooms::new(1);
+    let mut repairs = rooms.repairs(1, 1);
     (0..3).for_each(|remote| repairs.lane_lost(0, 0, remote, URGENT, Time(1)));
     let mut requested = Vec::new();
     for now in 1..7 {
@@ -138,8 +166,8 @@ fn the_rails_of_a_peer_take_turns_even_if_no_lane_can_be_connected() {
 
 #[test]
 fn a_lane_that_becomes_due_is_a_reason_to_wake_and_one_that_was_left_out_is_not() {
-    let (mut peers, mut missing, mut heap) = rooms(3);
-    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 2, 1);
+    let mut rooms = Rooms::new(3);
+    let mut repairs = rooms.repairs(2, 1);
     repairs.lane_lost(0, 0, 0, URGENT, Time(10));
     repairs.poll(Time(9));
     assert_eq!((repairs.next(Time(9)), repairs.next_at()), (None, Time(10)));
@@ -162,8 +190,8 @@ fn a_lane_that_becomes_due_is_a_reason_to_wake_and_one_that_was_left_out_is_not(
 
 #[test]
 fn a_request_names_the_class_of_the_lost_lane_and_the_classes_take_turns() {
-    let (mut peers, mut missing, mut heap) = rooms(1);
-    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 1, 1);
+    let mut rooms = Rooms::new(1);
+    let mut repairs = rooms.repairs(1, 1);
     for class in [Class::Background, Class::Urgent, Class::Urgent] {
         repairs.lane_lost(0, 0, 2, class, Time(1));
     }
@@ -180,8 +208,8 @@ fn a_request_names_the_class_of_the_lost_lane_and_the_classes_take_turns() {
 
 #[test]
 fn a_lane_of_the_other_class_leaves_no_request_open() {
-    let (mut peers, mut missing, mut heap) = rooms(1);
-    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 1, 1);
+    let mut rooms = Rooms::new(1);
+    let mut repairs = rooms.repairs(1, 1);
     let [urgent, background] = Class::ALL;
     repairs.lane_lost(0, 0, 0, background, Time(1));
     repairs.lane_lost(0, 0, 0, urgent, Time(1));
@@ -195,4 +223,26 @@ fn a_lane_of_the_other_class_leaves_no_request_open() {
     repairs.attached(0, 0, 0, background);
     assert_eq!((repairs.missing, repairs.requested), (0, 0));
     assert_eq!(repairs.next(Time(3)), None);
+}
+
+#[test]
+fn a_lane_for_which_there_is_no_entry_is_not_made_again_and_harms_no_other() {
+    let mut rooms = Rooms::new(2);
+    rooms.entries.truncate(2);
+    let mut repairs = rooms.repairs(1_000, 1);
+    (0..3).for_each(|remote| repairs.lane_lost(0, 0, remote, URGENT, Time(1)));
+    assert_eq!(repairs.missing, 2);
+    let requested: Vec<_> = core::iter::from_fn(|| repairs.next(Time(2))).map(|r| r.remote_rail).collect();
+    assert_eq!(requested, [0, 1]);
+    repairs.request_failed(0, 0, 2, URGENT, Time(9));
+    assert_eq!(repairs.requested, 2, "it was not requested");
+    repairs.attached(0, 0, 2, URGENT);
+    assert_eq!(repairs.missing, 2, "it was not missed");
+    repairs.attached(0, 0, 0, URGENT);
+    repairs.lane_lost(1, 0, 5, URGENT, Time(3));
+    assert_eq!(
+        repairs.next(Time(3)).map(|r| (r.peer, r.remote_rail)),
+        Some((1, 5)),
+        "an entry is free again"
+    );
 }
