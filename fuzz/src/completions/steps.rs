@@ -7,7 +7,7 @@ use kvrail_core::time::Nanos;
 use kvrail_sim::sim::{Action, FailedRanges, Fate, Faults, Rate};
 
 use super::owner::{PAGE, SLOTS, STRIDE, TABLE};
-use super::world::{OWNERS, RAILS, World};
+use super::world::{OWNERS, RAILS, SLOW, World};
 use crate::bytes::Bytes;
 
 impl World<'_, '_> {
@@ -101,10 +101,11 @@ impl World<'_, '_> {
         let told = what & 0x20 != 0 && self.told_later + self.told_since_poll < 12;
         let rail = RailIndex(what >> 4 & 1);
         let (peer, memory) = (self.owners[which].peer, self.owners[which].memory);
+        self.went_down |= matches!(what & 0xf, 0 | 4 | 7);
         let action = match what & 0xf {
             0 => Action::RailDown { rail, told },
             1 | 2 => Action::RailUp { rail, told },
-            3 => Action::RailRate { rail, rate: Rate::bytes_per_sec(1 << (27 + input.byte() % 9)) },
+            3 => Action::RailRate { rail, rate: self.rate(input) },
             4 => Action::PeerDown(peer),
             5 | 6 => Action::PeerUp(peer),
             7 => Action::RemoteRailDown(peer, rail),
@@ -131,7 +132,7 @@ impl World<'_, '_> {
                 self.faulty = true;
                 Action::Revoke(memory)
             }
-            14 => Action::RemoteRate(peer, rail, Rate::bytes_per_sec(1 << (27 + input.byte() % 9))),
+            14 => Action::RemoteRate(peer, rail, self.rate(input)),
             _ => Action::FailMemory(memory, FailedRanges::NOTHING),
         };
         let counts = u8::from(told && matches!(action, Action::RailDown { .. } | Action::RailUp { .. }));
@@ -143,6 +144,12 @@ impl World<'_, '_> {
             // Beyond 64 actions nothing more is planned.
             let _ = self.sim.at(self.sim.now() + Nanos(u64::from(later) * 500), action);
         }
+    }
+
+    fn rate(&mut self, input: &mut Bytes<'_>) -> Rate {
+        let rate = 1 << (27 + input.byte() % 9);
+        self.slow |= rate < SLOW;
+        Rate::bytes_per_sec(rate)
     }
 
     /// Withdraws a batch or a page of it, or moves the batch to a class.

@@ -26,6 +26,12 @@ const BATCHES: usize = 4;
 const PAGES: usize = 6;
 /// Destination slots.
 const DESTINATIONS: usize = 10;
+/// The shortest retry time: longer than a READ takes over rails that move at least [`SLOW`] bytes
+/// a second, by their round trips of up to 32 us, their jitter of up to 16 us, and the 128 KiB that
+/// may be outstanding.
+const RETRY: Nanos = Nanos(128_000);
+/// A rail below this moves 128 KiB in more than 61 us.
+pub(super) const SLOW: u64 = 1 << 31;
 /// What destinations hold before a READ: the byte of no page's beginning.
 const STALE: u8 = 0xA5;
 
@@ -87,6 +93,8 @@ impl Memory {
             depth: 2 + u32::from(input.byte()) % (DEPTH as u32 - 1),
             // An incomplete READ that is its lane's last one fails.
             faulty: [model.faults.wr, model.faults.incomplete] != [Odds::NEVER; 2],
+            slow: false,
+            went_down: false,
             incomplete: model.faults.incomplete != Odds::NEVER,
             told_since_poll: 0,
             told_later: 0,
@@ -151,6 +159,11 @@ pub struct World<'s, 'm> {
     pub(super) depth: u32,
     /// Whether something has happened by which a page may fail.
     pub(super) faulty: bool,
+    /// Whether a rail has been so slow that READs may take longer than the retry time, and whether a
+    /// path went down. A page whose READ is lost with its path when it has been under way for longer
+    /// than that may count as faulty (docs/testing.md).
+    pub(super) slow: bool,
+    pub(super) went_down: bool,
     /// Whether READs may succeed without all of their bytes.
     pub(super) incomplete: bool,
     /// Changes of rails that were reported since the last poll, and that are planned or were.
@@ -339,7 +352,7 @@ fn sim_config(input: &mut Bytes<'_>) -> SimConfig {
         pieces: 1 + flags % 4,
         late_bytes: flags & 4 != 0,
         purge: flags & 8 != 0,
-        retry: time(input.byte()),
+        retry: time(input.byte()).max(RETRY),
         fail: Delay::between(Nanos(0), time(input.byte())),
         close: Delay::between(Nanos(0), time(input.byte())),
         flush: Delay::between(Nanos(0), Nanos(u64::from(input.byte()) * 16)),
