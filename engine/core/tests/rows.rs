@@ -193,6 +193,30 @@ fn neighbours_are_one_read_and_each_page_is_validated_once() {
 }
 
 #[test]
+fn a_slot_that_rows_have_landed_in_takes_a_whole_page() {
+    with_rows(|sim, owner, engine, region, slots| {
+        let location = owner.location(3);
+        let mut batch = engine.batch().unwrap();
+        let rows = Rows::of(ROW, &[0, 2, 4]).unwrap();
+        batch.read_rows(region.page(location).unwrap(), rows, slots.pop().unwrap()).unwrap();
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        let mut slot = None;
+        settle(engine, sim, LATE, |mut done| slot = done.pages().next().map(|page| page.slot));
+        let mut slot = slot.unwrap();
+        slot.bytes_mut().unwrap().fill(0xFF);
+        let mut batch = engine.batch().unwrap();
+        batch.read(region.page(location).unwrap(), slot).unwrap();
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        settle(engine, sim, LATE, |mut done| {
+            let page = done.pages().next().unwrap();
+            page.result.unwrap();
+            let expected = owner.expected(location);
+            assert!(page.slot.bytes().unwrap().iter().all(|&byte| byte == expected));
+        });
+    });
+}
+
+#[test]
 fn rows_of_a_page_that_is_overwritten_are_missed() {
     let (mut good, mut missed) = (0, 0);
     with_rows(|sim, owner, engine, region, slots| {
