@@ -108,7 +108,8 @@ impl HostStream {
             if stop.is_some_and(Stop::requested) {
                 bail!("stopped by a signal while the host {} was waited for", self.name);
             }
-            // One read at a time: bytes that come and never end a line do not keep this host waiting.
+            // One read at a time, so that bytes without the end of a line do not keep this host
+            // waiting.
             match self.stream.fill_buf() {
                 Ok([]) => return Err(self.gone("it has closed the connection")),
                 Ok(bytes) => {
