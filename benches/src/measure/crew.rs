@@ -122,7 +122,7 @@ pub(crate) fn follow(
 ) -> anyhow::Result<()> {
     let Round { start, warmup, duration, .. } = round;
     let own = attempt(crew, Order::Round { start, warmup, duration, routine: Routine::Rail })?;
-    if let Some(window) = follower.ran(own)? {
+    if let Some(window) = follower.ran(round, own)? {
         let counts = counts(crew, window)?;
         tally.add(&counts, window);
         follower.counted(counts)?;

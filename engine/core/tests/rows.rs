@@ -193,6 +193,78 @@ fn neighbours_are_one_read_and_each_page_is_validated_once() {
 }
 
 #[test]
+fn a_slot_that_rows_have_landed_in_takes_a_whole_page() {
+    with_rows(|sim, owner, engine, region, slots| {
+        let location = owner.location(3);
+        let mut batch = engine.batch().unwrap();
+        let rows = Rows::of(ROW, &[0, 2, 4]).unwrap();
+        batch.read_rows(region.page(location).unwrap(), rows, slots.pop().unwrap()).unwrap();
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        let mut slot = None;
+        settle(engine, sim, LATE, |mut done| slot = done.pages().next().map(|page| page.slot));
+        let mut slot = slot.unwrap();
+        slot.bytes_mut().unwrap().fill(0xFF);
+        let mut batch = engine.batch().unwrap();
+        batch.read(region.page(location).unwrap(), slot).unwrap();
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        settle(engine, sim, LATE, |mut done| {
+            let page = done.pages().next().unwrap();
+            page.result.unwrap();
+            let expected = owner.expected(location);
+            assert!(page.slot.bytes().unwrap().iter().all(|&byte| byte == expected));
+        });
+    });
+}
+
+#[test]
+fn rows_of_pages_that_fail_write_into_no_other_slot() {
+    const FAULTS: [WcStatus; 4] =
+        [WcStatus::GENERAL_ERR, WcStatus::GENERAL_ERR, WcStatus::REM_ACCESS_ERR, WcStatus::LOC_PROT_ERR];
+    let (mut good, mut failed) = (0, 0);
+    for seed in 0..300 {
+        let mut rng = Rng(seed ^ 0x5B5B);
+        let mut storage = Box::new(SmallSim::new());
+        let mut bytes = memory(1);
+        let sim = Sim::new(&mut storage, sim::SimConfig::new(seed), &rails(1)).unwrap();
+        let owner = Owner::new(&sim, &mut bytes[0], 1);
+        let dest = Destination::new(16, PAGE);
+        let mut state = Box::new(SmallState::new());
+        let run_chunks = 1 + rng.below(3) as u32;
+        let mut engine = start(&mut state, &sim, EngineConfig { run_chunks, ..CONFIG });
+        let mut slots: Vec<Slot> = dest.register(&mut engine, 4 * ROW as usize).collect();
+        slots.iter_mut().for_each(|slot| slot.bytes_mut().unwrap().fill(0xFF));
+        let (_, region, lanes) = connect(&mut engine, &sim, &owner, 1, 6, 8);
+        // Some READs fail their page while others are to be tried alone, which may be of it, too.
+        for lane in &lanes[..4] {
+            let status = FAULTS[rng.below(4) as usize];
+            sim.script(*lane, Fate::Status { nth: rng.below(6), status }).unwrap();
+        }
+        let mut batch = engine.batch().unwrap();
+        for page in 0..8 {
+            // The second slot of three.
+            let slot = slots.remove(2 * page + 1);
+            let rows = Rows::of(ROW, &[0, 10, 20, 30]).unwrap();
+            batch.read_rows(region.page(owner.location(page)).unwrap(), rows, slot).unwrap();
+        }
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        settle(&mut engine, &sim, LATE, |mut done| {
+            for page in done.pages() {
+                let expected = owner.expected(owner.location(page.index));
+                let right = page.slot.bytes().unwrap().iter().all(|&byte| byte == expected);
+                assert!(page.result.is_err() || right, "seed {seed}: page {}", page.index);
+                good += u32::from(page.result.is_ok());
+                failed += u32::from(page.result.is_err());
+            }
+        });
+        for slot in &slots {
+            assert!(slot.bytes().unwrap().iter().all(|&byte| byte == 0xFF), "seed {seed}: {slot:?}");
+        }
+    }
+    println!("{good} pages arrived, {failed} failed");
+    assert!(good > 300 && failed > 200);
+}
+
+#[test]
 fn rows_of_a_page_that_is_overwritten_are_missed() {
     let (mut good, mut missed) = (0, 0);
     with_rows(|sim, owner, engine, region, slots| {

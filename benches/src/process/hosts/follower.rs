@@ -12,6 +12,9 @@ use crate::process::stop::Stop;
 
 /// The longest round.
 const ROUND: u64 = 2 * 3600 * 1_000_000_000;
+/// How long after its order a round begins at most. The leader leaves four times the error of the
+/// least known clock, and that error is at most half of [`PATIENCE`].
+const FAR: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
 
 /// A host that does as another one says.
 #[derive(Debug)]
@@ -62,7 +65,11 @@ impl Follower {
             // Between two rounds the leader may wait for other hosts.
             match self.leader.receive(MEET + PATIENCE, Some(stop))? {
                 Message::Ask => self.leader.send(&Message::Time(clock::now().0))?,
-                Message::Round(round) if round.warmup <= ROUND && round.duration <= ROUND => {
+                Message::Round(round)
+                    if round.warmup <= ROUND
+                        && round.duration <= ROUND
+                        && round.start <= clock::within(FAR).0 =>
+                {
                     return Ok(Some(round));
                 }
                 Message::Done { partial } => {
@@ -74,10 +81,11 @@ impl Follower {
         }
     }
 
-    /// Says when all workers were at work, and returns the window that counts.
-    pub(crate) fn ran(&mut self, span: Option<Span>) -> anyhow::Result<Option<Span>> {
+    /// Says when all workers were at work in this round, and returns the window that counts.
+    pub(crate) fn ran(&mut self, round: Round, span: Option<Span>) -> anyhow::Result<Option<Span>> {
         self.leader.send(&Message::Ran(span))?;
-        let longest = Duration::from_nanos(2 * ROUND);
+        // The leader waits for its own workers, and then for the hosts that are late.
+        let longest = Duration::from_nanos(round.warmup + round.duration) + 2 * PATIENCE;
         match self.leader.receive(longest, None)? {
             Message::Window(window) => Ok(window),
             other => Err(self.leader.unexpected(&other)),

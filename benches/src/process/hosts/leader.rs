@@ -84,7 +84,12 @@ impl Leader {
     ) -> anyhow::Result<Self> {
         listener.set_nonblocking(true)?;
         let mut leader = Self { members: Vec::new() };
-        while leader.members.len() + 1 < meeting.hosts {
+        loop {
+            // A host that was stopped and started again counts once.
+            leader.members.retain(|member| !member.link.has_left());
+            if leader.members.len() + 1 >= meeting.hosts {
+                return Ok(leader);
+            }
             if stop.requested() {
                 bail!("stopped by a signal while other hosts were waited for");
             }
@@ -123,10 +128,11 @@ impl Leader {
                 leader.tell(&why);
                 return Err(error);
             }
-            link.send(&Message::Welcome)?;
+            if link.send(&Message::Welcome).is_err() {
+                continue;
+            }
             leader.members.push(Member { link, workers: workers.min(1024), ahead: 0, error: 0 });
         }
-        Ok(leader)
     }
 
     /// Tells all followers something. One that does not hear it notices the end of its connection.

@@ -1,7 +1,7 @@
 //! A connection between two hosts, and the messages that travel over it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// A wait looks this often for a signal.
 const LOOK: Duration = Duration::from_millis(100);
 /// The longest message: the counts of 64 workers have less.
-const LONGEST: u64 = 64 << 20;
+const LONGEST: usize = 64 << 20;
 
 /// What all hosts must have in common, by name.
 pub(crate) type Settings = BTreeMap<String, String>;
@@ -108,11 +108,22 @@ impl HostStream {
             if stop.is_some_and(Stop::requested) {
                 bail!("stopped by a signal while the host {} was waited for", self.name);
             }
-            let left = LONGEST - line.len() as u64;
-            match self.stream.by_ref().take(left).read_until(b'\n', &mut line) {
-                Ok(_) if line.ends_with(b"\n") => break,
-                Ok(_) if line.len() as u64 >= LONGEST => bail!("the host {} sends no message", self.name),
-                Ok(_) => return Err(self.gone("it has closed the connection")),
+            // One read at a time, so that bytes without the end of a line do not keep this host
+            // waiting.
+            match self.stream.fill_buf() {
+                Ok([]) => return Err(self.gone("it has closed the connection")),
+                Ok(bytes) => {
+                    let end = bytes.iter().position(|&byte| byte == b'\n');
+                    let taken = end.map_or(bytes.len(), |end| end + 1);
+                    line.extend_from_slice(&bytes[..taken]);
+                    self.stream.consume(taken);
+                    if end.is_some() {
+                        break;
+                    }
+                    if line.len() >= LONGEST {
+                        bail!("the host {} sends no message", self.name);
+                    }
+                }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.gone(&error.to_string())),
@@ -129,6 +140,18 @@ impl HostStream {
                 self.name
             )),
         }
+    }
+
+    /// Whether the other host, which is to say nothing now, has ended the connection or says why it
+    /// goes.
+    pub(super) fn has_left(&self) -> bool {
+        let stream = self.stream.get_ref();
+        if !self.stream.buffer().is_empty() || stream.set_nonblocking(true).is_err() {
+            return true;
+        }
+        let seen = stream.peek(&mut [0]);
+        let silent = matches!(seen, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        stream.set_nonblocking(false).is_err() || !silent
     }
 
     pub(super) fn unexpected(&self, message: &Message) -> anyhow::Error {

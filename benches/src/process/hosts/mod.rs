@@ -51,12 +51,14 @@ impl Hosts {
         stop: &Stop,
     ) -> anyhow::Result<Self> {
         let Some(meeting) = meeting else { return Ok(Self::Alone) };
+        let mut settings = settings.clone();
+        settings.insert("hosts".into(), meeting.hosts.to_string());
         let until = Instant::now() + MEET;
         let addresses = meeting.at.resolve(until).with_context(|| format!("--meet {}", meeting.at))?;
         let listening = addresses.iter().map(TcpListener::bind).find_map(Result::ok);
         match listening {
-            Some(listener) => Leader::gather(&listener, meeting, settings, until, stop).map(Self::Leading),
-            None => Follower::join(&addresses, meeting, settings, workers, until, stop).map(Self::Following),
+            Some(listener) => Leader::gather(&listener, meeting, &settings, until, stop).map(Self::Leading),
+            None => Follower::join(&addresses, meeting, &settings, workers, until, stop).map(Self::Following),
         }
     }
 

@@ -3,13 +3,15 @@
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kvrail::clock;
 
 use super::leader::{Leader, Member};
-use super::link::{HostStream, Message, PATIENCE, Round, Settings, differences};
+use super::link::{HostStream, Meeting, Message, PATIENCE, Round, Settings, VERSION, differences};
+use super::{Follower, Hosts};
 use crate::measure::window::Span;
+use crate::process::stop::Stop;
 
 /// The clock of the other host is so much ahead, in nanoseconds.
 const AHEAD: u64 = 3_600_000_000_000;
@@ -89,6 +91,79 @@ fn a_message_that_is_none_is_an_error() {
     drop(link);
     let error = leader.members[0].link.receive(PATIENCE, None).unwrap_err().to_string();
     assert!(error.contains("does not take part any more"), "{error}");
+}
+
+#[test]
+fn bytes_that_never_end_a_message_do_not_keep_a_host_beyond_its_patience() {
+    let (mut leader, mut link) = pair();
+    let began = Instant::now();
+    let other = thread::spawn(move || {
+        while began.elapsed() < Duration::from_secs(20) && link.stream.get_mut().write_all(b"x").is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let error = leader.members[0].link.receive(Duration::from_millis(200), None).unwrap_err().to_string();
+    assert!(error.contains("did not answer for 200ms"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    drop(leader);
+    other.join().unwrap();
+}
+
+#[test]
+fn a_host_that_goes_and_comes_again_while_others_are_waited_for_is_one_host() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let meeting = Meeting { at: at.to_string().parse().unwrap(), hosts: 3 };
+    let until = Instant::now() + Duration::from_secs(60);
+    let leader = thread::spawn(move || {
+        Leader::gather(&listener, &meeting, &Settings::new(), until, &Stop::catch().unwrap())
+    });
+    let come = |host: &str| {
+        let mut link = HostStream::new("leader".into(), TcpStream::connect(at).unwrap()).unwrap();
+        let (host, settings) = (host.to_owned(), Settings::new());
+        link.send(&Message::Hello { version: VERSION, host, settings, workers: 1 }).unwrap();
+        assert!(matches!(link.receive(PATIENCE, None).unwrap(), Message::Welcome));
+        link
+    };
+    let stopped = come("b");
+    drop(stopped);
+    let (b, c) = (come("b"), come("c"));
+    let leader = leader.join().unwrap().unwrap();
+    let own: Vec<_> = [&b, &c].map(|link| link.stream.get_ref().local_addr().unwrap()).into();
+    let members: Vec<_> =
+        leader.members.iter().map(|member| member.link.stream.get_ref().peer_addr().unwrap()).collect();
+    assert_eq!(members, own, "the two that are there");
+}
+
+#[test]
+fn a_round_that_begins_years_from_now_is_none() {
+    let (mut leader, link) = pair();
+    let mut follower = Follower { leader: link, partial: false };
+    let stop = Stop::catch().unwrap();
+    let mut order = |start| {
+        let round = Round { lap: 0, start, warmup: 0, duration: MS };
+        leader.members[0].link.send(&Message::Round(round)).unwrap();
+        follower.next(&stop)
+    };
+    assert!(order(clock::now().0 + 1000 * MS).unwrap().is_some());
+    let error = order(u64::MAX).unwrap_err().to_string();
+    assert!(error.contains("a message that does not fit"), "{error}");
+}
+
+#[test]
+fn hosts_that_expect_different_numbers_of_hosts_do_not_measure() {
+    let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let meet = |hosts: usize| {
+        let meeting = Meeting { at: at.parse().unwrap(), hosts };
+        thread::spawn(move || {
+            let stop = Stop::catch().unwrap();
+            Hosts::meet(Some(&meeting), &Settings::new(), 1, &stop).map(drop).unwrap_err().to_string()
+        })
+    };
+    for host in [meet(2), meet(3)] {
+        let error = host.join().unwrap();
+        assert!(error.contains("hosts is "), "{error}");
+    }
 }
 
 #[test]

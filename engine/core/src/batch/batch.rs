@@ -51,6 +51,7 @@ impl<'s> Batch<'s> {
         head.tag = 0;
         head.origin = 0;
         head.has_planned = false;
+        head.has_rows = false;
         head.has_shared = false;
         head.in_range = 0;
         Self {
@@ -296,7 +297,7 @@ impl<'s> Batch<'s> {
         let len = core::mem::take(&mut self.len);
         self.last = PageShape::NONE;
         let head = self.buffer.head_mut();
-        (head.has_planned, head.has_shared, head.in_range) = (false, false, 0);
+        (head.has_planned, head.has_rows, head.has_shared, head.in_range) = (false, false, false, 0);
         let pages = &mut self.buffer.pages_mut()[..len as usize];
         for page in &mut *pages {
             page.slot = page.slot.take().and_then(Slot::unmark);
@@ -314,7 +315,7 @@ impl<'s> Batch<'s> {
         let len = core::mem::take(&mut self.len);
         self.last = PageShape::NONE;
         let head = self.buffer.head_mut();
-        (head.has_planned, head.has_shared, head.in_range) = (false, false, 0);
+        (head.has_planned, head.has_rows, head.has_shared, head.in_range) = (false, false, false, 0);
         let pages = &mut self.buffer.pages_mut()[..len as usize];
         pages.iter_mut().filter_map(|page| page.slot.take().and_then(Slot::unmark))
     }

@@ -58,10 +58,11 @@ impl<'s> Done<'s> {
     #[inline]
     pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
         let len = u32::from(buffer.head().len);
-        let (shared, planned) = (buffer.head().has_shared, buffer.head().has_planned);
+        let shared = buffer.head().has_shared;
+        let marked = buffer.head().has_planned || buffer.head().has_rows;
         if shared {
             settle(&mut buffer.pages_mut()[..len as usize]);
-        } else if planned {
+        } else if marked {
             let pages = &mut buffer.pages_mut()[..len as usize];
             pages.iter_mut().filter_map(|page| page.slot.as_mut()).for_each(Slot::clear_marks);
         }

@@ -224,6 +224,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
         let seq = self.lanes[usize::from(from)].tail;
         let suspect = *self.lanes.record(usize::from(from), seq);
+        if self.is_dead(suspect) {
+            // Another READ of the page has failed it. A page that has failed does not know any more
+            // which of its rows are read, so the READ would go to a wrong place.
+            self.purge_peer(peer);
+            return true;
+        }
         let class = self.class_of(suspect);
         if kept != NO_LANE {
             let lane = &self.lanes[usize::from(kept)];

@@ -37,6 +37,23 @@ fn the_standby_has_all_records_when_the_first_shard_dies() {
 }
 
 #[test]
+fn two_addresses_of_one_shard_leave_room_for_a_standby() {
+    let mut shards = Shards::start(2);
+    let mut config = shards.config();
+    // The first shard has a second address.
+    config.candidates.insert(1, config.candidates[0].clone());
+    let start = || kvrail_node::directory::embedded::EmbeddedDirectory::start(config.clone()).unwrap();
+    let (announcer, reader) = (start(), start());
+    let (owner, tags) = (owner(), tags(1000));
+    let records = records(&owner, &tags, 1);
+    announce(&announcer, &owner, &records);
+    assert_eq!(renew(&announcer, &owner), Renewed::Kept);
+    assert_eq!(hits(&reader, &tags, &records), 1000);
+    shards.kill(0);
+    assert_eq!(hits(&reader, &tags, &records), 1000);
+}
+
+#[test]
 fn a_shard_that_comes_back_empty_is_looked_up_at_when_owners_have_filled_it() {
     let mut shards = Shards::start(2);
     let (announcer, reader) = (shards.directory(), shards.directory());

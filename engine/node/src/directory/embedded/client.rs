@@ -184,7 +184,9 @@ impl EmbeddedDirectory {
         let next = match (&error, second) {
             (DirectoryError::Unreachable { .. } | DirectoryError::Deadline { .. }, Some(second)) => second,
             // Whichever is reached by now: the keeper has given the first up.
-            (DirectoryError::Unreachable { .. }, None) => self.shared.first(deadline).map_err(|_| error)?,
+            (DirectoryError::Unreachable { .. }, None) => {
+                self.shared.other_than(&first, deadline).map_err(|_| error)?
+            }
             _ => return Err(error),
         };
         call(&next, deadline)

@@ -84,17 +84,19 @@ impl Keeper {
     }
 }
 
-/// The candidate to be tried now: the first that is not reached, unless enough before it are.
+/// The candidate to be tried now: the first that is not reached, unless enough shards before it
+/// are.
 fn wanted(state: &State, now: Instant) -> Option<usize> {
-    let mut before = 0;
+    let mut before: Vec<&Target> = Vec::with_capacity(TARGETS);
     for (at, candidate) in state.candidates.iter().enumerate() {
-        if before >= TARGETS {
+        if before.len() >= TARGETS {
             return None;
         }
-        if state.targets.iter().any(|target| target.candidate == at) {
-            before += 1;
-        } else if candidate.next <= now {
-            return Some(at);
+        match state.targets.iter().find(|target| target.candidate == at) {
+            Some(target) if before.iter().any(|known| known.is_same_shard(target)) => {}
+            Some(target) => before.push(target),
+            None if candidate.next <= now => return Some(at),
+            None => {}
         }
     }
     None

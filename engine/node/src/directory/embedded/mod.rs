@@ -8,8 +8,9 @@
 //! # Which shard is asked
 //!
 //! A client keeps a session with the first two candidates that it reaches, in the order of the
-//! list. Owners announce to both. Look-ups go to the first of the two that is *settled*: reached
-//! for as long as one lease, in which every owner has renewed three times. So
+//! list; candidates that are addresses of one shard count once. Owners announce to both. Look-ups
+//! go to the first of the two that is *settled*: reached for as long as one lease, in which every
+//! owner has renewed three times. So
 //!
 //! - when the first one dies, look-ups go to the second at once, which has the records already;
 //! - when an earlier candidate comes back, empty, owners learn by [`renew`] that

@@ -47,6 +47,13 @@ pub(super) struct Target {
     since: Instant,
 }
 
+impl Target {
+    /// Whether both are one shard: candidates may be several addresses of one.
+    pub(super) fn is_same_shard(&self, other: &Self) -> bool {
+        self.client.epoch() == other.client.epoch()
+    }
+}
+
 /// A candidate, as far as it was tried.
 pub(super) struct Candidate {
     pub(super) address: Arc<str>,
@@ -109,9 +116,19 @@ impl Shared {
         let state = self.reached(deadline, |_| true)?;
         let mut settled = state.targets.iter().filter(|target| target.since + self.settle <= now);
         // A list of reached shards is not empty.
-        let first = settled.next().or_else(|| state.targets.first()).cloned();
-        let second = settled.next().cloned();
-        first.map(|first| (first, second)).ok_or_else(|| state.back_off(now))
+        let first = settled.next().or_else(|| state.targets.first());
+        let second = first.and_then(|first| settled.find(|target| !target.is_same_shard(first)));
+        first.map(|first| (first.clone(), second.cloned())).ok_or_else(|| state.back_off(now))
+    }
+
+    /// The shard to look up at when `failed` has not answered: another one, if one is reached.
+    pub(super) fn other_than(&self, failed: &Target, deadline: Instant) -> Result<Target, DirectoryError> {
+        let first = self.first(deadline)?;
+        if !first.is_same_shard(failed) {
+            return Ok(first);
+        }
+        let other = self.lock().targets.iter().find(|target| !target.is_same_shard(failed)).cloned();
+        Ok(other.unwrap_or(first))
     }
 
     /// The shards to announce to, that which is looked up at first. Waits for the first round of
@@ -215,10 +232,12 @@ impl State {
 
     /// Gives up shards beyond the first two that are settled.
     pub(super) fn drop_extra(&mut self, settle: Duration) -> Vec<Target> {
-        let (now, mut kept) = (Instant::now(), 0);
+        let (now, mut kept) = (Instant::now(), Vec::with_capacity(TARGETS));
         let extra = self.targets.extract_if(.., |target| {
-            let extra = kept >= TARGETS;
-            kept += usize::from(target.since + settle <= now);
+            let (extra, shard) = (kept.len() >= TARGETS, target.client.epoch());
+            if target.since + settle <= now && !kept.contains(&shard) {
+                kept.push(shard);
+            }
             extra
         });
         extra.collect()
