@@ -10,8 +10,8 @@
 //! are over shared memory. Only the calling thread counts: the rails' threads copy the same in
 //! both.
 //!
-//! `kept N` does the same as `get N`, but has made its [`Key`]s once, as an engine does that hashes a
-//! page once and asks for it again and again.
+//! `kept N` does the same as `get N`, but has made its [`Key`]s once, as an engine does that hashes
+//! a page once and asks for it again and again.
 //!
 //! `embedded N` gets them with no cache, and looks each batch up in the embedded directory, which
 //! the owner keeps. Then a thread for look-ups (`kvrail-look-0`) and one for the sessions
