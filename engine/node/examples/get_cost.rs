@@ -10,6 +10,9 @@
 //! are over shared memory. Only the calling thread counts: the rails' threads copy the same in
 //! both.
 //!
+//! `kept N` does the same as `get N`, but has made its [`Key`]s once, as an engine does that hashes
+//! a page once and asks for it again and again.
+//!
 //! `embedded N` gets them with no cache, and looks each batch up in the embedded directory, which
 //! the owner keeps. Then a thread for look-ups (`kvrail-look-0`) and one for the sessions
 //! (`kvrail-lookups`) count as well; the owner's threads, which are in this process, do not.
@@ -51,7 +54,7 @@ fn run() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().collect();
     let (what, batches) = match &arguments[..] {
         [_, what, batches] => (what.as_str(), batches.parse::<usize>()?),
-        _ => return Err("usage: get_cost read|get|embedded|hash BATCHES".into()),
+        _ => return Err("usage: get_cost read|get|kept|embedded|hash BATCHES".into()),
     };
     let peer_key = PeerKey::from_bytes([4; 32]);
     let directory = Arc::new(MapDirectory::default());
@@ -82,7 +85,7 @@ fn run() -> Result<(), Failure> {
                 read(&mut reader, &peer, &locations, &mut slots)?;
             }
         }
-        "get" | "embedded" => {
+        "get" | "kept" | "embedded" => {
             let config = NodeConfig::new("reader".parse()?, peer_key).layout(PAGE).look_up_threads(1);
             let config = if what == "embedded" {
                 config.embedded(vec![owner.address().ok_or("no address")?]).cache(0, Duration::ZERO)
@@ -101,9 +104,12 @@ fn run() -> Result<(), Failure> {
             })??;
             let mut held: Vec<Destination> = std::iter::from_fn(|| places.take_any()).collect();
             let mut batch = GetBatch::with_capacity(BATCH);
+            let keys = names.iter().map(|name| space.key(name)).collect::<Result<Vec<_>, _>>()?;
+            let kept_keys = what == "kept";
             let mut get = |n: usize| -> Result<(), Failure> {
-                for name in &names {
-                    batch.read(space.key(name)?, held.pop().ok_or("no destination")?);
+                for (name, &key) in names.iter().zip(&keys) {
+                    let key = if kept_keys { key } else { space.key(name)? };
+                    batch.read(key, held.pop().ok_or("no destination")?);
                 }
                 let deadline = Instant::now() + Duration::from_secs(60);
                 let mut handle = node.begin_get(std::mem::take(&mut batch), deadline);
@@ -136,7 +142,7 @@ fn run() -> Result<(), Failure> {
                 }
             }
         }
-        other => return Err(format!("`{other}`: read, get, embedded or hash").into()),
+        other => return Err(format!("`{other}`: read, get, kept, embedded or hash").into()),
     }
     Ok(())
 }

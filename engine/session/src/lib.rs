@@ -59,7 +59,7 @@
 //!
 //! # What the key gives, and what not
 //!
-//! The handshake is `Noise_NNpsk0_25519_ChaChaPoly_SHA256` of the [Noise
+//! The handshake is `Noise_NNpsk0_25519_AESGCM_SHA256` of the [Noise
 //! framework](https://noiseprotocol.org/noise.html), with the key as its pre-shared key. Both sides
 //! prove that they hold the same 32 bytes at that moment. A host without the key can neither join,
 //! nor read a message, nor change, drop, repeat or reorder one without ending the session. The keys

@@ -75,8 +75,9 @@ impl GetBatch {
         Self { request: Some(Box::new(Request::new(keys))) }
     }
 
+    #[inline]
     fn request(&mut self) -> &mut Request {
-        self.request.get_or_insert_with(|| Box::new(Request::new(0)))
+        self.request.get_or_insert_with(empty)
     }
 
     fn known(&self) -> Option<&Request> {
@@ -154,12 +155,17 @@ impl GetBatch {
     }
 
     pub(crate) fn take_request(&mut self) -> Box<Request> {
-        self.request.take().unwrap_or_else(|| Box::new(Request::new(0)))
+        self.request.take().unwrap_or_else(empty)
     }
 
     pub(crate) fn put_request(&mut self, request: Box<Request>) {
         self.request = Some(request);
     }
+}
+
+#[cold]
+fn empty() -> Box<Request> {
+    Box::new(Request::new(0))
 }
 
 impl Default for GetBatch {

@@ -30,6 +30,7 @@ pub(crate) fn find_near(
     let Request { pages, records, misses, tally, .. } = request;
     records.reserve(pages.len());
     for page in pages {
+        page.looked_up = false;
         let Some(destination) = page.destination.as_mut().filter(|to| to.home().node == shared.node) else {
             page.progress = Progress::Missed(misses.len() as u32);
             misses.push(GetMiss::Destination);

@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+use kvrail_core::time::Time;
+
 use super::find::look_up;
 use super::link::DriverLinks;
 use super::look_up_link::Place;
@@ -74,16 +76,16 @@ impl Drop for Running {
 /// be read.
 fn look_up_and_send(shared: &Shared, links: &DriverLinks, mut request: Box<Request>) {
     look_up(shared, &mut request);
-    send(links, request);
+    send(links, request, kvrail_host::clock::now());
 }
 
 /// Sends a request to a reader, or delivers it, if nothing of it is to be read.
-pub(crate) fn send(links: &DriverLinks, mut request: Box<Request>) {
+pub(crate) fn send(links: &DriverLinks, mut request: Box<Request>, now: Time) {
     if request.unsettled == 0 {
         return request.deliver();
     }
     debug_assert!(request.pages.iter().all(|page| page.is_settled() || page.progress == Progress::Wanted));
-    request.times.queued = kvrail_host::clock::now();
+    request.times.queued = now;
     if let Err(request) = links.send(request) {
         request.deliver();
     }

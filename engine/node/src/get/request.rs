@@ -196,7 +196,8 @@ impl Request {
         self.pages.push(Wanted::new(tag, Some(destination), joined));
     }
 
-    /// Makes it ready for a new run, with all keys as they were added.
+    /// Makes it ready for a new run. What is noted of its keys from the last one,
+    /// [`find_near`](super::find::find_near) overwrites.
     pub(crate) fn begin(&mut self, deadline: Time) {
         self.records.clear();
         self.misses.clear();
@@ -204,10 +205,6 @@ impl Request {
         self.unsettled = 0;
         self.times = Times::default();
         self.tally = Tally::default();
-        for page in &mut self.pages {
-            page.progress = Progress::New;
-            page.looked_up = false;
-        }
     }
 
     /// Takes all keys out.
@@ -228,6 +225,26 @@ impl Request {
         {
             cache.insert(record, now);
         }
+    }
+
+    /// Settles all pages of a row, which were read: they are in their destinations.
+    pub(crate) fn hit_row(&mut self, first: usize, count: u32, bytes: u64, cache: &RecordCache, now: Time) {
+        let Self { pages, records, tally, .. } = self;
+        let Some(row) = pages.get_mut(first..first + count as usize) else { return };
+        let mut cached = 0;
+        for page in row {
+            page.progress = Progress::Hit(page.found);
+            if page.found == FoundIn::Cache {
+                cached += 1;
+            } else if let Some(record) = records.get(page.next as usize) {
+                cache.insert(record, now);
+            }
+        }
+        // Pages that the own pools have are not read.
+        tally.cache += cached;
+        tally.directory += count - cached;
+        tally.bytes += bytes;
+        self.unsettled -= count;
     }
 
     /// Settles a page as a miss.

@@ -157,7 +157,7 @@ impl Node {
                 // Without a directory this settles the rest, and does not block.
                 look_up(&self.shared, &mut request);
             }
-            send(&self.links, request);
+            send(&self.links, request, now);
         }
         GetHandle { shared: Arc::clone(&self.shared), reply: Some(reply), deadline, keys, done: None }
     }

@@ -135,6 +135,36 @@ fn a_look_up_under_way_at_a_shard_that_stops_is_answered_by_the_standby() {
 }
 
 #[test]
+fn a_stopped_shard_with_as_many_questions_as_it_may_have_keeps_no_other_look_up_waiting() {
+    let shards = Shards::start(2);
+    let announcer = shards.directory();
+    // This client gives no shard up while the test runs, and has a standby soon.
+    let mut config = shards.config().lease(Duration::from_millis(100));
+    config.heartbeat = Duration::from_secs(6);
+    let reader = kvrail_node::directory::embedded::EmbeddedDirectory::start(config).unwrap();
+    let (owner, tags) = (owner(), tags(2048));
+    let records = records(&owner, &tags, 1);
+    announce(&announcer, &owner, &records);
+    assert_eq!(hits(&reader, &tags, &records), 2048);
+    std::thread::sleep(Duration::from_millis(200));
+    shards.freeze_one(0);
+    let until = Instant::now() + Duration::from_secs(5);
+    std::thread::scope(|scope| {
+        // 16 questions of 128 keys each.
+        for _ in 0..16 {
+            scope.spawn(|| reader.look_up(&tags, until, &mut Found::default()));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        announcer.renew(&owner, enough()).ok();
+        let mut found = Found::default();
+        reader.look_up(&tags[..10], Instant::now() + Duration::from_secs(4), &mut found);
+        for (key, record) in records[..10].iter().enumerate() {
+            assert_eq!(found.records(key).map_err(|why| format!("{why:?}")).unwrap(), [*record]);
+        }
+    });
+}
+
+#[test]
 fn nodes_with_different_first_candidates_meet_at_a_common_one() {
     let shards = Shards::start(2);
     let both = shards.directory();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvrail_node::{NodeConfig, Owner, Record};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::directory::TestDirectory;
 use crate::group::*;
@@ -92,6 +92,14 @@ impl OtherOwner {
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
+
+    /// Stops it, and returns when all of its threads stand still. The signal alone stops none of
+    /// them before one has had the processor to take it in: until then the others go on answering.
+    fn stop(&self) {
+        self.signal(Signal::STOP);
+        let stopped = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED).unwrap();
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "{stopped:?}");
+    }
 }
 
 impl Drop for OtherOwner {
@@ -135,7 +143,7 @@ fn a_stopped_owner_costs_no_more_than_the_deadline_and_others_are_served() {
     let (stopped, other) = (OtherOwner::start(&directory, 0, true), OtherOwner::start(&directory, 100, true));
     assert!(get(&reader, &places, 0..8, 10_000).iter().all(Result::is_ok));
     assert!(get(&reader, &places, 100..108, 10_000).iter().all(Result::is_ok));
-    stopped.signal(Signal::STOP);
+    stopped.stop();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             let began = Instant::now();

@@ -171,8 +171,8 @@ impl EmbeddedDirectory {
         Ok(())
     }
 
-    /// Does `call` at the shard that is looked up at. If that dies or says nothing, does it at the
-    /// one after it, for which half of the time is left.
+    /// Does `call` at the shard that is looked up at. If that dies, says nothing or has as many
+    /// questions as it may have, does it at the one after it, for which half of the time is left.
     fn at_one(
         &self,
         deadline: Instant,
@@ -182,7 +182,14 @@ impl EmbeddedDirectory {
         let patience = if second.is_some() { half_way(deadline) } else { deadline };
         let Err(error) = call(&first, patience) else { return Ok(()) };
         let next = match (&error, second) {
-            (DirectoryError::Unreachable { .. } | DirectoryError::Deadline { .. }, Some(second)) => second,
+            // A stopped shard has the questions of all calls until it is given up: one more has the
+            // standby.
+            (
+                DirectoryError::Unreachable { .. }
+                | DirectoryError::Deadline { .. }
+                | DirectoryError::Busy { .. },
+                Some(second),
+            ) => second,
             // Whichever is reached by now: the keeper has given the first up.
             (DirectoryError::Unreachable { .. }, None) => {
                 self.shared.other_than(&first, deadline).map_err(|_| error)?

@@ -52,6 +52,8 @@ impl<T: ReaderTransport> ReadDriver<T> {
         let Self { requests, memory, failures, owners, shared, .. } = self;
         // `None` if the request has left: then no thread waits for its pages.
         let mut request = requests.active.get_mut(row.request);
+        let words = row.pages.div_ceil(64) as usize;
+        let all_arrived = (0..words).all(|word| done.failed_bits(word) == 0);
         let (mut registered, mut arrived, mut all_bytes) = (None::<&mut Registered>, 0, 0);
         for DonePage { index, slot, result, .. } in done.pages() {
             let bytes = slot.len() as u64;
@@ -61,15 +63,20 @@ impl<T: ReaderTransport> ReadDriver<T> {
             if let Some(registered) = &mut registered {
                 registered.put(slot);
             }
-            if let Err(error) = result {
-                failures.push((index, error));
-                continue;
+            if !all_arrived {
+                if let Err(error) = result {
+                    failures.push((index, error));
+                    continue;
+                }
+                if let Some(request) = &mut request {
+                    request.hit(row.first as usize + index, bytes, &shared.cache, now);
+                }
             }
             arrived += 1;
             all_bytes += bytes;
-            if let Some(request) = &mut request {
-                request.hit(row.first as usize + index, bytes, &shared.cache, now);
-            }
+        }
+        if all_arrived && let Some(request) = &mut request {
+            request.hit_row(row.first as usize, arrived, all_bytes, &shared.cache, now);
         }
         if request.is_some_and(|request| request.unsettled == 0) {
             requests.complete(row.request);

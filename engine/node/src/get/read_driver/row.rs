@@ -21,7 +21,8 @@ impl<T: ReaderTransport> ReadDriver<T> {
         let (deadline, records) = (request.deadline, &request.records);
         let pages = &mut request.pages[run.first as usize..run.behind as usize];
         let Some(head) = pages.first().and_then(|page| records.get(page.next as usize)) else { return false };
-        let row = pages.iter().take(2 * shared.batch_pages).take_while(|page| {
+        let most = pages.len().min(2 * shared.batch_pages);
+        let row = pages[..most].iter().take_while(|page| {
             page.progress == Progress::Wanted
                 && records
                     .get(page.next as usize)
@@ -49,9 +50,9 @@ impl<T: ReaderTransport> ReadDriver<T> {
             let Some(record) = records.get(page.next as usize) else { break };
             let Ok(remote) = located(pool, record, unvalidated) else { break };
             if !registered.as_ref().is_some_and(|registered| registered.is_of(destination)) {
-                registered = memory.of(destination);
+                registered = memory.of(destination).filter(|of| of.layout == pool.layout);
             }
-            let Some(registered) = registered.as_mut().filter(|of| of.layout == pool.layout) else { break };
+            let Some(registered) = registered.as_mut() else { break };
             let Some(slot) = registered.take(destination) else { break };
             if let Err((_, slot)) = batch.read(remote, slot) {
                 registered.put(slot);

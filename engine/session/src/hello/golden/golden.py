@@ -11,7 +11,7 @@ import pathlib
 import struct
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
@@ -28,13 +28,14 @@ def hkdf(chaining_key, data, outputs):
 
 
 def seal(key, nonce, associated, text):
-    return ChaCha20Poly1305(key).encrypt(bytes(4) + struct.pack("<Q", nonce), text, associated)
+    return AESGCM(key).encrypt(bytes(4) + struct.pack(">Q", nonce), text, associated)
 
 
 class Symmetric:
     def __init__(self, name, prologue):
-        # The name is longer than 32 bytes.
-        self.h = self.ck = hashlib.sha256(name).digest()
+        # The name has as many bytes as a hash, so it is taken as it is.
+        assert len(name) == 32
+        self.h = self.ck = name
         self.mix_hash(prologue)
 
     def mix_hash(self, data):
@@ -75,7 +76,7 @@ def frame(key, nonce, message):
 
 
 hello_head = head(1, 48, 0)
-state = Symmetric(b"Noise_NNpsk0_25519_ChaChaPoly_SHA256", hello_head)
+state = Symmetric(b"Noise_NNpsk0_25519_AESGCM_SHA256", hello_head)
 state.mix_key_and_hash(PSK)
 state.mix_hash(public(READER))
 state.mix_key(public(READER))

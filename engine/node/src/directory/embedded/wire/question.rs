@@ -97,8 +97,10 @@ impl Question {
 pub(crate) fn look_up(tags: &[KeyTag], out: &mut Vec<u8>) {
     out.reserve(HEADER + size_of_val(tags));
     begin(LOOK_UP, tags.len(), MAX_KEYS, out);
-    for tag in tags {
-        out.extend_from_slice(&tag.0.to_le_bytes());
+    let first = out.len();
+    out.resize(first + size_of_val(tags), 0);
+    for (bytes, tag) in out[first..].chunks_exact_mut(size_of::<KeyTag>()).zip(tags) {
+        bytes.copy_from_slice(&tag.0.to_le_bytes());
     }
 }
 
