@@ -161,7 +161,8 @@ fn a_serve_runs_with_all_its_threads_and_its_pages_on_the_node_of_its_nics() {
         let pid = served.process.id();
         let bound = BTreeSet::from([cpu.to_string()]);
         // A reader makes it start what it starts for readers.
-        let drive = [&served.args()[..], &["--duration", "100ms", "--op", "get"]].concat();
+        let drive =
+            [&served.args()[..], &["--duration", "100ms", "--op", "get", "--concurrency", "1"]].concat();
         for what in ["alone", "with a reader behind it"] {
             let (masks, threads) = masks(pid);
             assert!(masks == bound && threads > 1, "{what}: {masks:?} of {threads} threads, not {bound:?}");
