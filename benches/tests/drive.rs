@@ -89,9 +89,9 @@ fn memory_stays_the_same_however_many_batches_there_are() {
         let memory = &rows(&report)[0]["memory"];
         let number = |at: usize, field: &str| memory[at][field].as_u64().unwrap();
         assert!(number(1, "batches") >= 10 * number(0, "batches"), "{memory}");
-        // The histograms of latencies have a fixed size, of which more becomes present as new
-        // latencies occur.
-        assert!(number(1, "bytes") < number(0, "bytes") + (4 << 20), "{op}: {memory}");
+        // Each round of get has new threads, whose small heaps differ by a few pages.
+        let more = if op == "get" { 256 << 10 } else { 16 << 10 };
+        assert!(number(1, "bytes") <= number(0, "bytes") + more, "{op}: {memory}");
     }
 }
 

@@ -70,6 +70,30 @@ fn what_the_model_cannot_be_calibrated_on_is_named() {
     let copies = changed(sweep(), |report| report["results"] = json!([]));
     refused(&["--ladder", &folder.write("none", copies)], &["no row of one rail", "ladder"]);
     refused(&["--ladder", "/nonexistent"], &["/nonexistent", "No such file"]);
+    for (field, value, words) in [
+        ("batch", json!(1_000_000), &["pages of a batch: 1000000", "256"][..]),
+        ("page_bytes", json!(u32::MAX), &["bytes of a page: 4294967295"]),
+        ("chunk_bytes", json!(12_345), &["bytes of a chunk: 12345"]),
+        ("rails", json!(0), &["rails: 0 is not between 1 and 16"]),
+    ] {
+        let absurd = changed(ladder(), |report| {
+            for row in report["results"].as_array_mut().unwrap() {
+                row[field] = value.clone();
+            }
+        });
+        let words = [&["--ladder: absurd: the row", "ladder --json"], words].concat();
+        refused(&["--ladder", &folder.write("absurd", absurd)], &words);
+    }
+    let still = changed(ladder(), |report| {
+        for row in report["results"].as_array_mut().unwrap() {
+            for name in ["min", "q1", "median", "q3", "max"] {
+                row["rounds_gb_per_s"][name] = json!(1e-12);
+            }
+        }
+    });
+    refused(&["--ladder", &folder.write("still", still)], &["GB/s: 0.000000000001 is not between"]);
+    let partial = changed(ladder(), |report| report["partial"] = json!(true));
+    refused(&["--ladder", &folder.write("partial", partial)], &["stopped before its end", "run it again"]);
     refused(&["--gb-per-s", "0"], &["--gb-per-s", "0.01"]);
     refused(&["--rails", "9"], &["--rails", "1..=8"]);
     refused(&["--driver-ns", "nan"], &["--driver-ns"]);

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let source = Source::at(Path::new("/"));
     let mut ladder = Ladder {
         rungs,
-        pages: Pages::Here { working_set, rails: Rails::Count(many), copiers: many },
+        pages: Pages::Here { working_set, rails: Rails::Count(many), copiers: vec![many] },
         duration,
         until_steady: None,
         verify: args.report.verify,

@@ -241,6 +241,17 @@ fn all_rails(args: &Args, facts: &Environment) -> anyhow::Result<Vec<String>> {
     processes::names(args.transport, &rails, facts)
 }
 
+/// The powers of two below the number of all rails.
+fn narrower(rails: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(1), |n| Some(2 * n)).take_while(move |&n| n < rails)
+}
+
+/// How many threads copy in the rows of plain copies: as many as there are rails, and as many as
+/// each of the other rows has.
+fn copiers(rails: u8) -> Vec<u8> {
+    std::iter::once(rails).chain(narrower(rails.into()).map(|n| n as u8)).collect()
+}
+
 /// The rows that read, and where their processes run, in words.
 fn rungs_of(args: &Args, facts: &Environment, rails: &[String]) -> (Vec<Rung>, Vec<String>) {
     let mut notes = Vec::new();
@@ -253,8 +264,7 @@ fn rungs_of(args: &Args, facts: &Environment, rails: &[String]) -> (Vec<Rung>, V
         }
         process
     };
-    let mut widths: Vec<_> =
-        std::iter::successors(Some(1), |n| Some(2 * n)).take_while(|&n| n < rails.len()).collect();
+    let mut widths: Vec<_> = narrower(rails.len()).collect();
     widths.push(rails.len());
     let mut shapes: Vec<(String, Vec<Process>, bool)> = Vec::new();
     for width in widths {
@@ -295,9 +305,11 @@ fn pages(args: &Args, layouts: &[NamedLayout], rails: &[String], rungs: &[Rung])
     let count = rails.len() as u8;
     Ok(match args.transport {
         // A copy in memory is no limit of a NIC, nor of sockets.
-        Transport::Verbs => Pages::Here { working_set, rails: Rails::Ports(rails.join(",")), copiers: 0 },
-        Transport::Tcp => Pages::Here { working_set, rails: Rails::Count(count), copiers: 0 },
-        Transport::Shm => Pages::Here { working_set, rails: Rails::Count(count), copiers: count },
+        Transport::Verbs => {
+            Pages::Here { working_set, rails: Rails::Ports(rails.join(",")), copiers: Vec::new() }
+        }
+        Transport::Tcp => Pages::Here { working_set, rails: Rails::Count(count), copiers: Vec::new() },
+        Transport::Shm => Pages::Here { working_set, rails: Rails::Count(count), copiers: copiers(count) },
     })
 }
 

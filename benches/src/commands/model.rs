@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use crate::measure::lap::STEADY;
 use crate::measure::model::calibrate::{self, Predicted};
 use crate::measure::model::cost::{self, Cost};
 use crate::measure::model::machine::{Machine, Outcome, RAILS, Work};
 use crate::measure::model::with_room;
 use crate::output::artifact::{self, Artifact};
-use crate::output::json::Row;
+use crate::output::json::{COPY, Row};
 use crate::output::numbers::grouped;
 use crate::output::write;
 use crate::process::stop;
@@ -233,10 +234,11 @@ fn prediction(ladder: &Artifact, cost: &Cost) -> anyhow::Result<Vec<String>> {
         format!("--ladder: {} has no row of one rail that reads; give a report of `ladder`", ladder.name)
     })?;
     let cores = report.host["cores"].as_u64().unwrap_or(1).clamp(1, RAILS as u64) as usize;
-    let (rate, all) = calibrate::predict(rows, from, cores, cost.wr.median, cost.validation)?;
+    let (share, all) = calibrate::predict(rows, from, cores, cost.wr.median, cost.validation)
+        .with_context(|| format!("--ladder: {}", ladder.name))?;
     let mut lines = vec![
         format!(
-            "calibrated on the row \"{} {}\" with pages of {} of {}: each of {cores} cores copies {rate:.2} GB/s of these, and of others as its plain copy of them differs",
+            "calibrated on the row \"{} {}\" with pages of {} of {}: each thread that copies has {share:.2} of what a thread of the ladder's plain copy has, of as many threads (at most {cores}) and the same pages; 1.00 where more threads copy than there are cores",
             from.scenario,
             from.op,
             grouped(from.page_bytes.into()),
@@ -246,21 +248,41 @@ fn prediction(ladder: &Artifact, cost: &Cost) -> anyhow::Result<Vec<String>> {
     ];
     let put_in =
         |row: &Row| (&row.layout, &row.scenario, &row.op) == (&from.layout, &from.scenario, &from.op);
-    for predicted in &all {
+    let line = |predicted: &Predicted| {
         let Predicted { row, gb_per_s } = predicted;
         let mark = if put_in(row) { " (put in)" } else { "" };
-        lines.push(format!(
+        format!(
             "  {:>10} | {} {} | {gb_per_s:.2} | {:.2} | {:+.0} %{mark}",
             grouped(row.page_bytes.into()),
             row.scenario,
             row.op,
-            row.gb_per_s,
+            calibrate::measured(row),
             100.0 * predicted.error()
-        ));
+        )
+    };
+    let within = |rows: &[&Predicted]| {
+        let within = rows.iter().filter(|predicted| predicted.error().abs() <= 0.15).count();
+        format!("{within} of {}", rows.len())
+    };
+    let (by_key, by_location): (Vec<_>, Vec<_>) =
+        all.iter().partition(|predicted| calibrate::by_key(&predicted.row));
+    lines.extend(by_location.iter().copied().map(line));
+    let others: Vec<_> = by_location.into_iter().filter(|predicted| !put_in(&predicted.row)).collect();
+    lines.push(format!("{} other rows are within 15 % of what was measured", within(&others)));
+    if !by_key.is_empty() {
+        lines.push("by key; what callers and the node cost is not modelled:".into());
+        lines.extend(by_key.iter().copied().map(line));
+        lines.push(format!("{} rows by key are within 15 %", within(&by_key)));
     }
-    let others: Vec<_> = all.iter().filter(|predicted| !put_in(&predicted.row)).collect();
-    let within = others.iter().filter(|predicted| predicted.error().abs() <= 0.15).count();
-    lines.push(format!("{within} of {} other rows are within 15 % of what was measured", others.len()));
+    let restless = rows.iter().filter(|row| row.op == COPY && row.rounds_gb_per_s.relative() > STEADY);
+    lines.extend(restless.map(|row| {
+        format!(
+            "the ladder's {} of pages of {} varied by {:.0} % over its rounds: something else used the machine, so the errors say little",
+            row.scenario,
+            grouped(row.page_bytes.into()),
+            100.0 * row.rounds_gb_per_s.relative()
+        )
+    }));
     if let Some(noise) = report.noise {
         lines.push(format!("of the ladder: {}", noise.line().trim_end()));
     }

@@ -1,7 +1,7 @@
 //! `serve`: publishes pages until it is stopped.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 
 use kvrail::session::Address;
 
@@ -54,6 +54,15 @@ pub(crate) struct Args {
     /// Whether this process is bound to the NUMA node of its NICs, so that its pages are there.
     #[arg(long, value_enum, default_value = "auto")]
     numa: Numa,
+    /// Show where this process would run, and publish nothing.
+    #[arg(long)]
+    plan: bool,
+    /// Read the files that describe the machine below this folder.
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    root: PathBuf,
+    /// Run where a process with these NIC ports would, whatever moves the bytes.
+    #[arg(long, value_name = "NAMES", hide = true)]
+    placed_as: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -79,7 +88,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         directory: DirectorySetup::of(&args.directory, None),
         copy: None,
     };
-    let placement = place(&setup, args.numa)?;
+    let placement = place(args, &setup);
+    if args.plan {
+        let placement = placement.map_or("not bound: its rails are no NICs".into(), |at| at.to_string());
+        write::stdout(format!("serve: {placement}\n").as_bytes())?;
+        return Ok(());
+    }
+    // Before anything takes memory or starts a thread.
+    placement.as_ref().and_then(Placement::cpus).map_or(Ok(()), |cpus| cpus.bind())?;
     let bar = Bar::bytes("publishing pages", 0);
     let Some(producer) = producer::publish(&setup, &bar, Some(&stop))? else { return Ok(()) };
     bar.done();
@@ -110,16 +126,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Binds this process to the NUMA node of its NICs before it takes memory, and says where it runs.
-/// `None`: its rails are no NICs.
-fn place(setup: &ProducerSetup, numa: Numa) -> anyhow::Result<Option<Placement>> {
-    if setup.transport != Transport::Verbs {
-        return Ok(None);
-    }
-    let facts = Environment::read(&Source::at(Path::new("/")));
+/// Where this process runs: on the NUMA node of its NICs. `None`: its rails are no NICs.
+fn place(args: &Args, setup: &ProducerSetup) -> Option<Placement> {
+    let rails = match &args.placed_as {
+        Some(ports) => Rails::Ports(ports.clone()),
+        None if setup.transport == Transport::Verbs => setup.rails.clone(),
+        None => return None,
+    };
+    let facts = Environment::read(&Source::at(&args.root));
     // Publishing says best what is wrong with the rails.
-    let names = processes::names(setup.transport, &setup.rails, &facts).unwrap_or_default();
-    let placement = processes::place(setup.transport, numa, &facts, &names);
-    placement.cpus().map_or(Ok(()), |cpus| cpus.bind())?;
-    Ok(Some(placement))
+    let names = processes::names(Transport::Verbs, &rails, &facts).unwrap_or_default();
+    Some(processes::place(Transport::Verbs, args.numa, &facts, &names))
 }

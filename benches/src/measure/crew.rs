@@ -9,7 +9,7 @@ use crate::machine::memory::Memory;
 use crate::measure::window::{Count, Span, Tally};
 use crate::process::hosts::{Follower, Leader, Round};
 use crate::process::parent::Child;
-use crate::process::protocol::{Order, Ready, Reply, Routine, Verified};
+use crate::process::protocol::{Copying, Order, Ready, Reply, Verified};
 
 /// How long a worker may take to connect, or to map and register its memory.
 const START: Duration = Duration::from_secs(90);
@@ -51,8 +51,8 @@ fn ns(duration: Duration) -> u64 {
 pub(crate) struct Plan {
     /// The number of the row.
     pub(crate) lap: usize,
-    /// The routine that producers copy with.
-    pub(crate) routine: Routine,
+    /// How a producer copies; `None` for readers.
+    pub(crate) copying: Option<Copying>,
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
 }
@@ -77,7 +77,7 @@ pub(crate) fn round(
             None => clock::within(LEAD).0,
             Some(leader) => leader.begin(2 * LEAD, Round { lap: plan.lap, start: 0, warmup, duration })?,
         };
-        let own = attempt(crew, Order::Round { start, warmup, duration, routine: plan.routine })?;
+        let own = attempt(crew, Order::Round { start, warmup, duration, copying: plan.copying })?;
         let window = match &mut leader {
             None => own,
             Some(leader) => {
@@ -103,8 +103,11 @@ pub(crate) fn round(
         );
     }
     bail!(
-        "the {} workers were not at work at the same time in {ATTEMPTS} rounds of {duration:.0?}: the machine is too busy; give a longer --duration, or fewer --processes",
-        crew.len()
+        "{} not at work at the same time in {ATTEMPTS} rounds of {duration:.0?}: the machine is too busy; give a longer --duration, or fewer --processes",
+        match crew.len() {
+            1 => "the threads of a worker were".into(),
+            workers => format!("the {workers} workers were"),
+        }
     );
 }
 
@@ -121,7 +124,7 @@ pub(crate) fn follow(
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
     let Round { start, warmup, duration, .. } = round;
-    let own = attempt(crew, Order::Round { start, warmup, duration, routine: Routine::Rail })?;
+    let own = attempt(crew, Order::Round { start, warmup, duration, copying: None })?;
     if let Some(window) = follower.ran(round, own)? {
         let counts = counts(crew, window)?;
         tally.add(&counts, window);

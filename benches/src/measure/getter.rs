@@ -18,7 +18,7 @@ use crate::measure::keys::PageKeys;
 use crate::measure::metrics::{Metrics, serve_metrics};
 use crate::measure::node::{Over, Started};
 use crate::measure::schedule::Schedule;
-use crate::measure::window::{Count, Failed, Recorder, Sample, Span};
+use crate::measure::window::{Count, Counter, Failed, Recorder, Sample, Span};
 use crate::measure::worker::{resident_bytes, share, wanted};
 use crate::measure::{pattern, place};
 use crate::process::protocol::{GetterSetup, Order, Ready, Reply, Verified, receive, send};
@@ -63,6 +63,7 @@ pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
         recorder: Recorder::new(alone),
         schedule,
     });
+    let mut counter = Counter::new();
     let mut getter =
         Getter { callers: callers.collect(), node: &started.node, keys, batch, verify: worker.verify };
     send(&Reply::Ready(Ready {
@@ -78,9 +79,8 @@ pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
                 Reply::Ran(getter.round(start, warmup, duration)?)
             }
             Order::Count(span) => {
-                let recorders = getter.callers.iter().map(|caller| &caller.recorder);
-                let resident = resident_bytes();
-                Reply::Counted(Count { resident, ..Recorder::count_all(recorders, span) })
+                let count = counter.count(getter.callers.iter().map(|caller| &caller.recorder), span);
+                Reply::Counted(Count { resident: resident_bytes(), ..count })
             }
             Order::Verify => Reply::Verified(getter.verify()?),
             Order::Register | Order::Churn(_) => {
@@ -88,6 +88,9 @@ pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
             }
         };
         send(&reply)?;
+        if let Reply::Counted(count) = reply {
+            counter.give_back(count);
+        }
     }
     Ok(())
 }

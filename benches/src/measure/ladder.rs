@@ -27,7 +27,9 @@ use crate::output::json::{COPY, Row, Shape};
 use crate::output::progress::Bar;
 use crate::process::hosts::{Hosts, Meeting, Settings};
 use crate::process::parent::Child;
-use crate::process::protocol::{CopySetup, GetterSetup, ProducerSetup, Ready, Role, Routine, WorkerSetup};
+use crate::process::protocol::{
+    CopySetup, Copying, GetterSetup, ProducerSetup, Ready, Role, Routine, WorkerSetup,
+};
 use crate::process::stop::Stop;
 
 /// Batches in flight per process: four that carry data, and others whose pages are being validated
@@ -94,9 +96,10 @@ pub(crate) enum Pages {
     Here {
         /// Bytes of published pages.
         working_set: u64,
-        /// The rails that it offers, and the threads that copy; 0: none does.
+        /// The rails that it offers.
         rails: Rails,
-        copiers: u8,
+        /// How many threads copy in the rows of plain copies; the first is the limit.
+        copiers: Vec<u8>,
     },
     /// In a `serve`, at this address.
     There { address: String, key: Key },
@@ -155,18 +158,28 @@ impl Ladder<'_> {
         let (producer, address, key) = self.producer(named)?;
         let mut laps = Vec::new();
         let mut crews = Vec::new();
-        if let Pages::Here { copiers: copiers @ 1.., .. } = self.pages {
-            let shape = Shape {
-                rails: copiers,
-                processes: 1,
-                concurrency: 1,
-                chunk_bytes: 0,
-                lanes_per_rail: 0,
-                ..self.shape(named, COPY)
-            };
-            laps.push(Lap::new(MEMCPY, shape, 0, Routine::Rail));
-            if (named.layout.page_bytes() as usize) >= AROUND_THE_CACHE {
-                laps.push(Lap::new(LIBC, shape, 0, Routine::Libc));
+        if let Pages::Here { copiers, .. } = &self.pages {
+            let around = (named.layout.page_bytes() as usize) >= AROUND_THE_CACHE;
+            for (number, &threads) in copiers.iter().enumerate() {
+                let shape = Shape {
+                    rails: threads,
+                    processes: 1,
+                    concurrency: 1,
+                    chunk_bytes: 0,
+                    lanes_per_rail: 0,
+                    ..self.shape(named, COPY)
+                };
+                let mut lap = |scenario: &str, routine| {
+                    laps.push(Lap::new(scenario, shape, 0, Some(Copying { routine, threads })));
+                };
+                if number > 0 {
+                    lap(&format!("{MEMCPY}-{threads}"), Routine::Rail);
+                    continue;
+                }
+                lap(MEMCPY, Routine::Rail);
+                if around {
+                    lap(LIBC, Routine::Libc);
+                }
             }
         }
         // It stays for as long as it is read from, also where it copies nothing.
@@ -182,7 +195,7 @@ impl Ladder<'_> {
                 chunk_bytes: first.chunk_bytes,
                 ..self.shape(named, rung.op.label())
             };
-            let mut lap = Lap::new(&rung.scenario, shape, crews.len(), Routine::Rail);
+            let mut lap = Lap::new(&rung.scenario, shape, crews.len(), None);
             let cpus = rung.processes.iter().map(|process| process.cpus.clone());
             lap.rails = started.iter().map(|ready| ready.rails.clone()).zip(cpus).collect();
             laps.push(lap);
@@ -301,10 +314,11 @@ impl Ladder<'_> {
     fn producer(&self, named: NamedLayout) -> anyhow::Result<(Option<Child>, String, Key)> {
         let (working_set, rails, copiers) = match &self.pages {
             Pages::There { address, key } => return Ok((None, address.clone(), key.clone())),
-            Pages::Here { working_set, rails, copiers } => (*working_set, rails, *copiers),
+            Pages::Here { working_set, rails, copiers } => (*working_set, rails, copiers),
         };
         let key = Key::random()?;
-        let copy = (copiers > 0).then(|| CopySetup { threads: copiers.into(), batch: self.batch(named) });
+        let most = copiers.iter().max();
+        let copy = most.map(|&threads| CopySetup { threads, batch: self.batch(named) });
         let setup = ProducerSetup {
             listen: "127.0.0.1:0".into(),
             key: key.clone(),
@@ -438,7 +452,7 @@ impl Ladder<'_> {
         duration: Duration,
     ) -> anyhow::Result<()> {
         self.counted(&mut laps[number], |lap| {
-            let plan = Plan { lap: number, routine: lap.routine, warmup: WARMUP, duration };
+            let plan = Plan { lap: number, copying: lap.copying, warmup: WARMUP, duration };
             crew::round(&mut crews[lap.crew], hosts.leader(), plan, &mut lap.tally)
         })
     }

@@ -7,7 +7,7 @@ use crate::machine::placement::Cpus;
 use crate::measure::spread::Spread;
 use crate::measure::window::Tally;
 use crate::output::json::{RailFigure, Row, Shape};
-use crate::process::protocol::{Routine, Verified};
+use crate::process::protocol::{Copying, Verified};
 
 /// A row is steady when the quartiles of its rounds are at most this far apart, over their median.
 pub(crate) const STEADY: f64 = 0.1;
@@ -18,7 +18,8 @@ pub(crate) struct Lap {
     pub(crate) shape: Shape,
     /// The index of the crew that does it.
     pub(crate) crew: usize,
-    pub(crate) routine: Routine,
+    /// How its producer copies; `None`: it reads.
+    pub(crate) copying: Option<Copying>,
     pub(crate) tally: Tally,
     pub(crate) verified: Verified,
     /// The rails' names of each process, and the CPUs to which it is bound.
@@ -28,12 +29,12 @@ pub(crate) struct Lap {
 }
 
 impl Lap {
-    pub(crate) fn new(scenario: &str, shape: Shape, crew: usize, routine: Routine) -> Self {
+    pub(crate) fn new(scenario: &str, shape: Shape, crew: usize, copying: Option<Copying>) -> Self {
         Self {
             scenario: scenario.into(),
             shape,
             crew,
-            routine,
+            copying,
             tally: Tally::default(),
             verified: Verified::default(),
             rails: Vec::new(),

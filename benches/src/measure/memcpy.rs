@@ -2,16 +2,16 @@
 //! pieces that a rail gets of them.
 //!
 //! The copy runs in the producer's process, from the published pages themselves into memory that is
-//! made as a reader's is. It has as many threads as a reader has rails, and each goes round its
-//! share of the pages.
+//! made as a reader's is. It has as many threads as a reader has rails, or fewer, and each goes
+//! round its share of the pages.
 
 use anyhow::Context;
 use kvrail::local::copy_bytes;
 use kvrail::{Publisher, clock, shm};
 
 use crate::measure::clock::sleep_until;
-use crate::measure::window::{Count, Failed, Recorder, Sample, Span};
-use crate::process::protocol::{CopySetup, Routine};
+use crate::measure::window::{Count, Counter, Failed, Recorder, Sample, Span};
+use crate::process::protocol::{CopySetup, Copying, Routine};
 
 /// How much of a page an engine hands to a rail at a time.
 const PIECE: usize = shm::ENGINE_CONFIG.chunk_bytes as usize;
@@ -30,6 +30,8 @@ pub(crate) struct Copier {
     memory: &'static mut [u8],
     /// One for each thread.
     recorders: Vec<Recorder>,
+    /// How many of these had a thread in the last round.
+    active: usize,
     /// Pages copied between two looks at the clock.
     batch: usize,
 }
@@ -42,9 +44,9 @@ impl Copier {
         // A reader's registration makes its pages present, so that no copy has to.
         memory.fill(0);
         // A thread without a page has nothing to do.
-        let threads = copy.threads.min(publisher.slots() as usize);
+        let threads = usize::from(copy.threads).min(publisher.slots() as usize);
         let recorders = (0..threads).map(|_| Recorder::new(false)).collect();
-        Ok(Self { memory, recorders, batch: copy.batch })
+        Ok(Self { memory, recorders, active: 0, batch: copy.batch })
     }
 
     /// Copies from `start` on, for `warmup` and `duration`, all in nanoseconds. Returns when all
@@ -52,20 +54,23 @@ impl Copier {
     pub(crate) fn round(
         &mut self,
         publisher: &Publisher,
-        routine: Routine,
+        copying: Copying,
         start: u64,
         warmup: u64,
         duration: u64,
     ) -> anyhow::Result<Span> {
         let page_bytes = publisher.layout().page_bytes() as usize;
-        let share = (publisher.slots() as usize).div_ceil(self.recorders.len());
+        let Copying { routine, threads } = copying;
+        self.active = usize::from(threads).clamp(1, self.recorders.len());
+        let share = (publisher.slots() as usize).div_ceil(self.active);
         let batch = self.batch;
         let window = Span { from: start + warmup, to: start + warmup + duration };
-        self.recorders.iter_mut().for_each(|recorder| recorder.start(window));
+        let recorders = &mut self.recorders[..self.active];
+        recorders.iter_mut().for_each(|recorder| recorder.start(window));
         let spans = std::thread::scope(|scope| {
             let shares = self.memory.chunks_mut(share * page_bytes);
-            let mut threads = Vec::with_capacity(self.recorders.len());
-            for (number, (to, recorder)) in shares.zip(&mut self.recorders).enumerate() {
+            let mut threads = Vec::with_capacity(recorders.len());
+            for (number, (to, recorder)) in shares.zip(recorders).enumerate() {
                 let work = move || {
                     sleep_until(start);
                     let began = clock::now().0;
@@ -86,7 +91,7 @@ impl Copier {
 
     /// What all threads did in a window of the last round.
     pub(crate) fn count(&self, span: Span) -> Count {
-        Recorder::count_all(&self.recorders, span)
+        Counter::new().count(&self.recorders[..self.active], span)
     }
 }
 

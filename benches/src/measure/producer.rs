@@ -39,8 +39,9 @@ pub(crate) fn child(setup: &ProducerSetup) -> anyhow::Result<()> {
     while let Some(order) = receive()? {
         let copier = copier.as_mut().context("this producer was set up without threads that copy");
         let reply = match order {
-            Order::Round { start, warmup, duration, routine } => {
-                Reply::Ran(copier?.round(publisher, routine, start, warmup, duration)?)
+            Order::Round { start, warmup, duration, copying } => {
+                let copying = copying.context("a producer is told how it copies")?;
+                Reply::Ran(copier?.round(publisher, copying, start, warmup, duration)?)
             }
             Order::Count(span) => Reply::Counted(copier?.count(span)),
             Order::Verify | Order::Register | Order::Churn(_) => {

@@ -65,7 +65,7 @@ fn whole(ns: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::window::{Failed, Recorder, Sample, Span};
+    use crate::measure::window::{Counter, Failed, Recorder, Sample, Span};
 
     /// The p99 of a thread whose batches take 20 us, at 1,000 batches a second for 10 s, and which
     /// stands still for 10 ms once in 500 ms.
@@ -88,7 +88,7 @@ mod tests {
             now += 20_000;
             recorder.record(&Sample { at: now, took: now - began, pages: 1, failed: Failed::default() });
         }
-        let count = recorder.count(Span { from: 0, to: 10_000 * MS });
+        let count = Counter::new().count([&recorder], Span { from: 0, to: 10_000 * MS });
         let all: u64 = count.latencies.iter().map(|&(_, n)| n).sum();
         let mut left = all / 100;
         for &(value, n) in count.latencies.iter().rev() {

@@ -221,16 +221,33 @@ impl Recorder {
         let first = self.slices.iter().map(|slice| slice.span.from).find(|&edge| edge >= from);
         Span { from: first.unwrap_or(self.window.to), to: self.window.to }
     }
+}
 
-    /// The batches in the slices that lie within `span`.
-    pub(crate) fn count(&self, span: Span) -> Count {
-        Self::count_all([self], span)
+/// Adds up what recorders have. [`new`](Self::new) allocates its memory and touches all of it, so
+/// that counting takes none, however many batches there were and however much their latencies
+/// differ.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    sum: Histogram<u64>,
+    /// The room for the latencies of a count; empty while a count has it.
+    room: Vec<(u64, u64)>,
+}
+
+impl Counter {
+    pub(crate) fn new() -> Self {
+        let mut sum = histogram();
+        sum.reset();
+        // Zeros that are written: memory that is only reserved is not present.
+        let mut room = Vec::with_capacity(sum.distinct_values());
+        room.resize(sum.distinct_values(), (0, 0));
+        Self { sum, room }
     }
 
-    /// The same of several recorders, added up.
-    pub(crate) fn count_all<'a>(all: impl IntoIterator<Item = &'a Self>, span: Span) -> Count {
-        let mut count = Count::default();
-        let mut latencies = histogram();
+    /// The batches of all recorders in the slices that lie within `span`.
+    pub(crate) fn count<'a>(&mut self, all: impl IntoIterator<Item = &'a Recorder>, span: Span) -> Count {
+        let mut count = Count { latencies: std::mem::take(&mut self.room), ..Count::default() };
+        let latencies = &mut self.sum;
+        latencies.reset();
         let slices = all.into_iter().flat_map(|recorder| &recorder.slices);
         for slice in slices.filter(|slice| span.contains(slice.span)) {
             count.pages += slice.pages;
@@ -243,9 +260,15 @@ impl Recorder {
                 latencies.saturating_record_n(value.value_iterated_to(), value.count_at_value().into());
             }
         }
+        count.latencies.clear();
         let recorded = latencies.iter_recorded();
-        count.latencies = recorded.map(|v| (v.value_iterated_to(), v.count_at_value())).collect();
+        count.latencies.extend(recorded.map(|v| (v.value_iterated_to(), v.count_at_value())));
         count
+    }
+
+    /// Takes the room of a count back, which is not needed any more.
+    pub(crate) fn give_back(&mut self, count: Count) {
+        self.room = count.latencies;
     }
 }
 
@@ -270,7 +293,7 @@ pub(crate) struct Tally {
 pub(crate) struct Resident {
     /// Batches that had been done.
     pub(crate) batches: u64,
-    /// Memory of all processes that is present, in bytes.
+    /// Memory of all processes that is present, in bytes, without pages of files.
     pub(crate) bytes: u64,
 }
 
@@ -368,6 +391,10 @@ mod tests {
         recorder
     }
 
+    fn counted(recorder: &Recorder, span: Span) -> Count {
+        Counter::new().count([recorder], span)
+    }
+
     #[test]
     fn the_common_window_begins_last_and_ends_first() {
         assert_eq!(Span::common([span(10, 50), span(20, 60), span(0, 45)]), Some(span(20, 45)));
@@ -384,12 +411,12 @@ mod tests {
     #[test]
     fn only_batches_done_within_the_window_count() {
         let recorder = recorded(false);
-        let count = recorder.count(span(20, 60));
+        let count = counted(&recorder, span(20, 60));
         assert_eq!((count.pages, count.failed["miss"]), (80, 40));
         assert_eq!(count.latencies.iter().map(|l| l.1).sum::<u64>(), 40);
         assert!(!count.failed.contains_key("fault"));
         // Batches after the nominal window count in no span.
-        assert_eq!(recorder.count(span(0, 1000)).pages, 160);
+        assert_eq!(counted(&recorder, span(0, 1000)).pages, 160);
     }
 
     #[test]
@@ -406,7 +433,7 @@ mod tests {
         recorder.start(span(1000, 1083));
         (1000..1083).for_each(|at| recorder.record(&sample(at)));
         let whole = recorder.finish(0, 1090);
-        assert_eq!((whole, recorder.count(whole).pages), (span(1000, 1083), 166));
+        assert_eq!((whole, counted(&recorder, whole).pages), (span(1000, 1083), 166));
     }
 
     #[test]
@@ -420,7 +447,7 @@ mod tests {
                 recorder.record(&Sample { at, took: 1, pages: 10, failed: Failed::default() });
             }
             let window = recorder.finish(from, 450);
-            (window, recorder.count(window))
+            (window, counted(&recorder, window))
         };
         for from in [0, 100, 101, 150, 200, 299] {
             let (window, count) = alone(from);
@@ -440,7 +467,7 @@ mod tests {
         for alone in [false, true] {
             let mut recorder = recorded(alone);
             recorder.start(span(1000, 2000));
-            assert_eq!(recorder.count(span(0, 2000)).pages, 0);
+            assert_eq!(counted(&recorder, span(0, 2000)).pages, 0);
         }
     }
 
@@ -449,7 +476,7 @@ mod tests {
         let recorder = recorded(false);
         let mut tally = Tally::default();
         for window in [span(0, 40), span(40, 80)] {
-            let both = [recorder.count(window), recorder.count(window)];
+            let both = [counted(&recorder, window), counted(&recorder, window)];
             tally.add(&both, window);
         }
         assert_eq!((tally.pages, tally.time), (320, Duration::from_nanos(80)));
@@ -460,7 +487,7 @@ mod tests {
         assert_eq!((tally.rates.len(), tally.workers.len()), (2, 2));
         assert_eq!(tally.workers.iter().map(|share| share.pages).collect::<Vec<_>>(), [160, 160]);
         assert!(tally.latencies.max() >= 79_000);
-        assert_eq!(Recorder::count_all([&recorder, &recorder], span(0, 40)).pages, 160);
+        assert_eq!(Counter::new().count([&recorder, &recorder], span(0, 40)).pages, 160);
         assert_eq!(Tally::default().hit_ratio(), None);
         assert!(Tally::default().is_empty() && !tally.is_empty());
     }

@@ -25,7 +25,7 @@ use crate::measure::destination::Destination;
 use crate::measure::node::with_chunk;
 use crate::measure::pattern;
 use crate::measure::schedule::{Load, Schedule};
-use crate::measure::window::{Count, Failed, Recorder, Sample, Span};
+use crate::measure::window::{Count, Counter, Failed, Recorder, Sample, Span};
 use crate::process::protocol::{Order, Ready, Reply, Verified, WorkerSetup, receive, send};
 
 /// How long a batch may take. No network that pages are read over is so slow.
@@ -86,6 +86,7 @@ struct Worker<N: ReaderTransport> {
     /// Whether it polls all the time instead of sleeping, since there are cores to spare.
     spins: bool,
     recorder: Recorder,
+    counter: Counter,
     /// Pages that have arrived so far.
     arrived: u64,
     /// Bytes that each rail carried in the last round.
@@ -161,6 +162,7 @@ impl<N: ReaderTransport> Worker<N> {
             verify: setup.verify,
             spins: cores > setup.threads,
             recorder: Recorder::new(setup.alone),
+            counter: Counter::new(),
             arrived: 0,
             rail_bytes: Vec::new(),
             load: setup.load,
@@ -184,8 +186,8 @@ impl<N: ReaderTransport> Worker<N> {
                 }
                 Order::Count(span) => {
                     let rail_bytes = self.rail_bytes.clone();
-                    let resident = resident_bytes();
-                    Reply::Counted(Count { rail_bytes, resident, ..self.recorder.count(span) })
+                    let count = self.counter.count([&self.recorder], span);
+                    Reply::Counted(Count { rail_bytes, resident: resident_bytes(), ..count })
                 }
                 Order::Verify => Reply::Verified(self.verify()?),
                 Order::Register | Order::Churn(_) => {
@@ -193,6 +195,9 @@ impl<N: ReaderTransport> Worker<N> {
                 }
             };
             send(&reply)?;
+            if let Reply::Counted(count) = reply {
+                self.counter.give_back(count);
+            }
         }
         Ok(())
     }
@@ -374,10 +379,12 @@ impl<N: ReaderTransport> Worker<N> {
     }
 }
 
-/// The memory of this process that is present, in bytes; 0 where the system does not say.
+/// The memory of this process that is present, in bytes; 0 where the system does not say. Pages of
+/// the program's own file are left out: the system takes them away and back as it likes.
 pub(crate) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    kib(&status, "VmRSS").unwrap_or(0)
+    let of = |name| kib(&status, name).unwrap_or(0);
+    of("RssAnon") + of("RssShmem")
 }
 
 /// Adds to an error what its user can do about it.

@@ -5,6 +5,8 @@ use bytesize::ByteSize;
 use crate::catalogue::NamedLayout;
 use crate::machine::memory::{Available, Memory, NotEnough, PROCESS};
 use crate::measure::ladder::Rung;
+use crate::output::grid::wrapped;
+use crate::output::verdict::WIDTH;
 
 /// The default working set of the demo, where memory permits. It holds that six times over.
 pub(crate) const USUAL: u64 = 512 << 20;
@@ -41,15 +43,17 @@ pub(crate) fn choose(
     Ok(working_set)
 }
 
-/// Says that the demo takes a smaller working set than usual, and why.
+/// Says that the demo takes a smaller working set than usual, and why, in lines that fit a
+/// terminal.
 pub(crate) fn reduced(working_set: u64, memory: &Memory) -> String {
     let size = |bytes| ByteSize::b(bytes).display().iec();
     let why = memory.available().map_or(String::new(), |available| format!(": {available}"));
-    format!(
-        "kvrail-bench: the demo takes {} of pages six times over, instead of {}{why}\n",
+    let text = format!(
+        "kvrail-bench: the demo takes {} of pages six times over, instead of {}{why}",
         size(working_set),
         size(USUAL),
-    )
+    );
+    wrapped(&text, WIDTH - 2).join("\n  ") + "\n"
 }
 
 #[cfg(test)]
@@ -72,7 +76,9 @@ mod tests {
         let limited = Memory::fake(24 * GIB, Some((2 * GIB, 2 * GIB - 8 * MIB)));
         let bytes = choose(None, USUAL, layouts, &rungs, &limited).unwrap();
         assert!(bytes < 256 * MIB && 6 * bytes + 13 * PROCESS < 2 * GIB, "{bytes}");
-        let line = reduced(bytes, &limited);
+        let text = reduced(bytes, &limited);
+        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        let line = text.replace("\n  ", " ");
         for word in ["235.5 MiB of pages", "instead of 512.0 MiB", "(/box/memory.max is 2.0 GiB)"] {
             assert!(line.contains(word), "{word}: {line}");
         }

@@ -57,7 +57,7 @@ pub(crate) enum ArtifactError {
     OtherCommand { path: PathBuf, schema: String },
     /// Its run was stopped.
     #[error(
-        "{} is of a run that was stopped before its end: rows are missing or short; run it again, or give --partial to take what there is",
+        "{} is of a run that was stopped before its end: rows are missing or short; run it again, or take what there is by `report --partial`",
         path.display()
     )]
     Partial { path: PathBuf },

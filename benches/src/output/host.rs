@@ -90,8 +90,9 @@ impl Host {
         let limit = limit.map(|bytes| format!(" (memory limit: {})", ByteSize::b(bytes).display().iec()));
         let unknown = self.limits_unknown.as_ref().map(|why| format!("; limits unknown: {why}"));
         format!(
-            "{} cores{}, {} RAM{}{}",
+            "{} core{}{}, {} RAM{}{}",
             self.cores,
+            if self.cores == 1 { "" } else { "s" },
             quota.unwrap_or_default(),
             ByteSize::b(self.ram_bytes).display().iec(),
             limit.unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! The messages between a parent and its child processes: one JSON document per line.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -67,10 +67,18 @@ pub(crate) struct ProducerSetup {
 /// How a producer copies its own pages.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct CopySetup {
-    /// How many threads copy.
-    pub(crate) threads: usize,
+    /// The most threads that copy in a round.
+    pub(crate) threads: u8,
     /// Pages that a thread copies between two looks at the clock, as a reader's batch.
     pub(crate) batch: usize,
+}
+
+/// How a producer copies in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Copying {
+    pub(crate) routine: Routine,
+    /// How many threads copy: 1 to those of its [`CopySetup`].
+    pub(crate) threads: u8,
 }
 
 /// The routine of a row that copies.
@@ -215,8 +223,8 @@ pub(crate) enum Order {
         warmup: u64,
         /// In nanoseconds.
         duration: u64,
-        /// The routine that a producer copies with.
-        routine: Routine,
+        /// How a producer copies; `None` for all others.
+        copying: Option<Copying>,
     },
     /// Count what was done within this window of the last round. Answer [`Reply::Counted`].
     Count(Span),
@@ -296,7 +304,9 @@ pub(crate) fn receive<T: for<'a> Deserialize<'a>>() -> anyhow::Result<Option<T>>
 
 /// Sends a line to the parent.
 pub(crate) fn send(reply: &Reply) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", serde_json::to_string(reply)?)?;
+    // Piece by piece: the text of many latencies would take memory that grows with them.
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    serde_json::to_writer(&mut out, reply)?;
+    writeln!(out)?;
     Ok(out.flush()?)
 }

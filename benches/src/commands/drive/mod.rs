@@ -26,7 +26,7 @@ use crate::output::progress::Bar;
 use crate::output::{rungs, table, write};
 use crate::process::hosts::{Hosts, Settings};
 use crate::process::parent::Child;
-use crate::process::protocol::{GetterSetup, ProducerSetup, Ready, Role, Routine, Verified, WorkerSetup};
+use crate::process::protocol::{GetterSetup, ProducerSetup, Ready, Role, Verified, WorkerSetup};
 use crate::process::stop::Stop;
 use anyhow::{Context, bail};
 
@@ -146,7 +146,7 @@ fn measure(
             for (number, lap) in laps.iter_mut().enumerate() {
                 if !stop.requested() {
                     let warmup = if round == 0 { args.warmup } else { NEXT_WARMUP };
-                    let plan = Plan { lap: number, routine: Routine::Rail, warmup, duration: length };
+                    let plan = Plan { lap: number, copying: None, warmup, duration: length };
                     crew::round(&mut lap.crew, hosts.leader(), plan, &mut lap.tally)?;
                 }
             }

@@ -135,7 +135,7 @@ impl Run {
         let bytes = work.page_bytes * work.batch as u64;
         let fitting = IN_FLIGHT.div_ceil(bytes).clamp(2, BATCHES as u64) as usize;
         let concurrency = work.concurrency.unwrap_or(fitting).min(BATCHES);
-        let rate = |gb: f64| Rate::bytes_per_sec(whole(gb * 1e9));
+        let rate = |gb: f64| Rate::bytes_per_sec(whole(gb * 1e9).max(1));
         let rtt = Nanos(machine.rtt_ns);
         let spec =
             |gb: &f64| RailSpec { rate: rate(*gb), rtt, cq_entries: CQES as u32, ..RailSpec::GBITS_400 };

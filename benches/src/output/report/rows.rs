@@ -16,7 +16,7 @@ pub(crate) fn cells(row: &Row) -> [String; 9] {
         if row.peak { format!("{} (peak)", row.scenario) } else { row.scenario.clone() },
         row.op.to_string(),
         if row.op == COPY {
-            format!("{} threads", row.rails)
+            format!("{} thread{}", row.rails, if row.rails == 1 { "" } else { "s" })
         } else {
             format!("{} x {}", row.rails, row.processes)
         },

@@ -21,7 +21,7 @@ use super::progress::Padded;
 use super::sync::{Arc, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence, give_way, nap};
 
 /// Copies of one list, at most.
-pub(crate) const MOST: usize = if cfg!(loom) { 2 } else { 64 };
+pub(crate) const MOST: usize = if cfg!(loom) { 2 } else { 128 };
 /// One claim takes copies of at least this many bytes together: a claim waits until the stores of
 /// the copies before it have reached the cache.
 const CLAIM_BYTES: usize = 8 << 10;

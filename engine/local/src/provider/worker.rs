@@ -34,12 +34,13 @@ use crate::copy::copy_part;
 pub(crate) const SMALL: u32 = 8 << 10;
 
 /// READs of one list have this many bytes together, or are one READ. Completions come when the list
-/// has been carried out.
-const LIST_BYTES: u32 = 1 << 20;
+/// has been carried out. The two threads wait for each other at the end of each list: with lists of
+/// 1 MiB a rail carried a tenth less.
+const LIST_BYTES: u32 = 2 << 20;
 /// A list of fewer bytes is not worth another thread's look at it.
 const SHARED_BYTES: u32 = 16 << 10;
 /// READs of one list, at most.
-const LIST: usize = 64;
+const LIST: usize = 128;
 
 /// A command from the engine's thread to a worker. `lane_index` is the number of the lane's place
 /// on its rail.
