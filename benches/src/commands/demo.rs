@@ -59,9 +59,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let many = args.rails.unwrap_or(cores.clamp(2, 8) as u8);
     let memory = Memory::now();
     let rungs = ladder::rungs_of_the_demo(many);
-    let working_set = working_set::choose(args.working_set, working_set::USUAL, layouts, &rungs, &memory)?;
+    let mut working_set =
+        working_set::choose(args.working_set, working_set::USUAL, layouts, &rungs, &memory)?;
     if args.working_set.is_none() && working_set < working_set::USUAL {
         write::stderr(working_set::reduced(working_set, &memory).as_bytes())?;
+    }
+    if args.working_set.is_none() && args.duration.is_none() {
+        let fits = working_set::in_time(working_set, layouts.len(), rungs.len(), working_set::probe());
+        if fits < working_set {
+            write::stderr(working_set::busy(fits, working_set).as_bytes())?;
+            working_set = fits;
+        }
     }
     let source = Source::at(Path::new("/"));
     let mut ladder = Ladder {

@@ -1,5 +1,8 @@
 //! How many bytes of pages a run takes that publishes and reads them on one host.
 
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
 use bytesize::ByteSize;
 
 use crate::catalogue::NamedLayout;
@@ -10,6 +13,13 @@ use crate::output::verdict::WIDTH;
 
 /// The default working set of the demo, where memory permits. It holds that six times over.
 pub(crate) const USUAL: u64 = 512 << 20;
+
+/// New memory that is written to see how busy the machine is.
+const PROBE: usize = 32 << 20;
+/// What writing the pages and all their copies may take of the demo's time.
+const SETUP: Duration = Duration::from_secs(8);
+/// The least that is left on a busy machine: more than most caches hold.
+const LEAST: u64 = 64 << 20;
 
 /// Bytes of published pages: as many as were given, or as many as fit.
 ///
@@ -43,6 +53,37 @@ pub(crate) fn choose(
     Ok(working_set)
 }
 
+/// How long it takes to get and write some new memory.
+pub(crate) fn probe() -> Duration {
+    let start = Instant::now();
+    drop(black_box(vec![1_u8; PROBE]));
+    start.elapsed()
+}
+
+/// The working set whose copies, for all layouts, are written in time at the pace of the probe.
+pub(crate) fn in_time(working_set: u64, layouts: usize, rungs: usize, probe: Duration) -> u64 {
+    let copies = ((2 + rungs) * layouts) as u64;
+    let whole = probe.mul_f64((working_set * copies) as f64 / PROBE as f64);
+    let part = SETUP.as_secs_f64() / whole.as_secs_f64();
+    if part >= 1.0 {
+        return working_set;
+    }
+    #[expect(clippy::cast_sign_loss, reason = "a share is not negative")]
+    let fits = (working_set as f64 * part) as u64;
+    fits.max(LEAST.min(working_set))
+}
+
+/// Says that the demo takes a smaller working set since the machine is busy.
+pub(crate) fn busy(working_set: u64, instead_of: u64) -> String {
+    let size = |bytes| ByteSize::b(bytes).display().iec();
+    let text = format!(
+        "kvrail-bench: the demo takes {} of pages six times over, instead of {}: this machine is busy, and more would take too long",
+        size(working_set),
+        size(instead_of)
+    );
+    wrapped(&text, WIDTH - 2).join("\n  ") + "\n"
+}
+
 /// Says that the demo takes a smaller working set than usual, and why, in lines that fit a
 /// terminal.
 pub(crate) fn reduced(working_set: u64, memory: &Memory) -> String {
@@ -61,6 +102,18 @@ mod tests {
     use super::*;
     use crate::catalogue::OF_THE_DEMO;
     use crate::measure::ladder::rungs_of_the_demo;
+
+    #[test]
+    fn a_busy_machine_writes_fewer_pages_and_an_idle_one_all() {
+        let of = |ms, bytes| in_time(bytes, 2, 4, Duration::from_millis(ms));
+        assert_eq!([1, 15, 41].map(|ms| of(ms, USUAL)), [USUAL; 3]);
+        // 192 pieces of the probe's size, at 83.3 ms each, take twice the time.
+        let half = in_time(USUAL, 2, 4, Duration::from_secs(16) / 192);
+        assert!(half.abs_diff(USUAL / 2) < 1024, "{half}");
+        assert_eq!([of(10_000, USUAL), of(10_000, 8 * MIB), of(0, USUAL)], [LEAST, 8 * MIB, USUAL]);
+        let text = busy(64 * MIB, USUAL);
+        assert!(text.lines().all(|line| line.len() <= WIDTH) && text.contains("64.0 MiB"), "{text}");
+    }
 
     const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
