@@ -1,16 +1,26 @@
-//! Pages that join a batch in one call, and slots that come back in ranges.
+//! Pages that join a batch in one call, slots that come back in ranges, and rows of pages.
 #![allow(unreachable_pub, reason = "a module of one test program")]
 
 use kvrail_core::batch::{Batch, Done, DonePage};
 use kvrail_core::error::ReadError;
 use kvrail_core::memory::{Slot, SlotRange};
 use kvrail_core::remote::Location;
+use kvrail_core::rows::Rows;
 use kvrail_core::table::Ready;
 
 use crate::common::*;
 use crate::world::{OWNERS, Part, World, range};
 
 impl World<'_, '_, '_> {
+    /// Rows of a page, which together have as many bytes as a token.
+    pub fn token_of_rows(&mut self) -> Rows {
+        let mut mask = 0_u64;
+        while mask.count_ones() < 5 {
+            mask |= 1 << self.rng.below(20);
+        }
+        Rows::of_mask(500, 0, mask).unwrap()
+    }
+
     /// Fills a batch by calls that read many pages each.
     pub fn fill_in_bulk(&mut self, batch: &mut Batch<'_>, pages: &mut Vec<Part>, slots: &mut Vec<usize>) {
         for _ in 0..1 + self.rng.below(3) {

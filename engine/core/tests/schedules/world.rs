@@ -155,8 +155,9 @@ impl World<'_, '_, '_> {
                 unvalidated: false,
             };
             let all = "every page fits its slot";
-            match self.rng.below(6) {
-                // A page without a plan, by a plan, or the halves of two pages in one slot.
+            match self.rng.below(8) {
+                // A page without a plan, by a plan, the halves of two pages in one slot, or rows of
+                // one page or of two.
                 0..3 => {
                     batch.read(page, slot).expect(all);
                     pages.push(part(0..4, false));
@@ -179,6 +180,15 @@ impl World<'_, '_, '_> {
                             expected,
                             unvalidated: false,
                         });
+                    }
+                }
+                5 => {
+                    batch.read_rows(page, self.token_of_rows(), slot).expect(all);
+                    pages.push(part(0..1, false));
+                    if let Some((page, location, expected)) = self.page().filter(|_| self.rng.chance(50)) {
+                        batch.read_rows_also(page, self.token_of_rows(), 2_500).expect(all);
+                        let tokens = 1..2;
+                        pages.push(Part { tokens, location, expected, ..part(0..1, false) });
                     }
                 }
                 _ => {
