@@ -6,10 +6,11 @@
 //!
 //! One process has a publisher, a reader that is connected to it over two rails of shared memory,
 //! and two nodes: one keeps the embedded directory and a pool, the other has got pages from it.
-//! Where it was built with the feature `verbs`, the third argument names RDMA devices instead, those
-//! of the readers and those of the producers: `ra0,ra1/rb0,rb1` in the guest of docs/softroce.md.
-//! First all of them are idle for so many seconds (10). Prints, for each thread, the share of a
-//! core and how often it slept a second. Fails above 1 % of a core for all of them together.
+//! Where it was built with the feature `verbs`, the third argument names RDMA devices instead,
+//! those of the readers and those of the producers: `ra0,ra1/rb0,rb1` in the guest of
+//! docs/softroce.md. First all of them are idle for so many seconds (10). Prints, for each thread,
+//! the share of a core and how often it slept a second. Fails above 1 % of a core for all of them
+//! together.
 //!
 //! Then a request, of one page of 2,304 bytes, meets a reader that sleeps, so many times (2,000).
 //! Prints percentiles of the time from `submit` until the reader's thread has taken the batch, and
