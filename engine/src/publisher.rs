@@ -7,6 +7,7 @@ mod foreign;
 mod foreign_guard;
 mod guard;
 mod handover;
+mod nonces;
 mod offered;
 mod open_pools;
 mod overlap;

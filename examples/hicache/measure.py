@@ -4,7 +4,8 @@ run: get, set and exists of batches of 128 pages of 128 KiB, by three callers th
     python measure.py PATH/TO/kvrail-bench [SECONDS]
 
 The rounds of both sides take turns, and the medians are compared, since other work on the machine slows
-whichever runs meanwhile.
+whichever runs meanwhile. Where it takes most of the machine, the processor time for a GB says more: it is
+that of all threads of this process.
 """
 
 from __future__ import annotations
@@ -63,10 +64,11 @@ def storage(pool: Any, pool_bytes: int, **options: Any) -> KvrailStorage:
     return backend
 
 
-def rate(call: Callable[[int, int], None], seconds: float) -> float:
-    """GB/s of batches that CALLERS threads move, each by call(its number, the round)."""
+def rate(call: Callable[[int, int], None], seconds: float) -> tuple[float, float]:
+    """GB/s of batches that CALLERS threads move, each by call(its number, the round); and seconds of
+    processor time a GB."""
     done = [0] * CALLERS
-    began = time.monotonic()
+    began, ran = time.monotonic(), time.process_time()
 
     def work(caller: int) -> None:
         while time.monotonic() - began < seconds:
@@ -78,7 +80,8 @@ def rate(call: Callable[[int, int], None], seconds: float) -> float:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(done) * BATCH * PAGE / (time.monotonic() - began) / 1e9
+    gigabytes = sum(done) * BATCH * PAGE / 1e9
+    return gigabytes / (time.monotonic() - began), (time.process_time() - ran) / gigabytes
 
 
 class Drive:
@@ -161,13 +164,18 @@ def main() -> None:
     for warm in (get, put, copy):
         rate(warm, 1.0)
     rates: dict[str, list[float]] = {"drive": [], "get": [], "memcpy": [], "set": []}
+    processor: dict[str, list[float]] = {"get": [], "memcpy": [], "set": []}
     for _ in range(ROUNDS):
         rates["drive"].append(drive.rate(seconds))
-        rates["get"].append(rate(get, seconds))
-        rates["memcpy"].append(rate(copy, seconds))
-        rates["set"].append(rate(put, seconds))
+        for name, call in (("get", get), ("memcpy", copy), ("set", put)):
+            per_second, per_gigabyte = rate(call, seconds)
+            rates[name].append(per_second)
+            processor[name].append(per_gigabyte)
     for name, all_of in rates.items():
         print(f"{name:7} GB/s: {' '.join(f'{one:.2f}' for one in all_of)}   median {median(all_of):.2f}")
+    for name, all_of in processor.items():
+        print(f"{name:7} processor seconds a GB: {' '.join(f'{one:.3f}' for one in all_of)}   median {median(all_of):.3f}")
+    print(f"memcpy / set in processor time {median(processor['memcpy']) / median(processor['set']):.3f}")
     print(f"get / drive  {median(rates['get']) / median(rates['drive']):.3f} (at least 0.95)")
     print(f"set / memcpy {median(rates['set']) / median(rates['memcpy']):.3f} (at least 0.9)")
 

@@ -16,8 +16,96 @@ static void must(int32_t status, const char *call) {
 }
 #define MUST(call) must(call, #call)
 
+struct run {
+    kvrail_reader *reader;
+    uint32_t peer, region;
+    const kvrail_location *locations;
+    size_t batches;
+};
+
+/* Page by page. Returns how many pages arrived. Never inlined, so that its instructions have its
+ * name. */
+__attribute__((noinline)) static size_t read_pages(const struct run *r) {
+    uint32_t slots[SLOTS]; /* a queue of those that are free */
+    size_t first = 0, free_slots = SLOTS;
+    for (uint32_t slot = 0; slot < SLOTS; slot++) slots[slot] = slot;
+    size_t next = 0, submitted = 0, in_flight = 0, done = 0, arrived = 0;
+    kvrail_read reads[BATCH];
+    kvrail_result results[BATCH];
+    memset(reads, 0, sizeof reads);
+    while (done < r->batches * BATCH) {
+        while (submitted < r->batches && in_flight < IN_FLIGHT && free_slots >= BATCH) {
+            for (size_t i = 0; i < BATCH; i++) {
+                reads[i].peer = r->peer;
+                reads[i].region = r->region;
+                reads[i].slot = slots[first];
+                first = first + 1 == SLOTS ? 0 : first + 1;
+                reads[i].location = r->locations[next];
+                next = next + 1 == PAGES ? 0 : next + 1;
+            }
+            kvrail_read_options options = {.struct_bytes = sizeof options, .tag = submitted};
+            MUST(kvrail_reader_read(r->reader, reads, BATCH, &options, NULL));
+            free_slots -= BATCH;
+            submitted++;
+            in_flight++;
+        }
+        MUST(kvrail_reader_poll(r->reader));
+        size_t count, any = 0;
+        do {
+            MUST(kvrail_reader_results(r->reader, results, BATCH, &count));
+            for (size_t i = 0; i < count; i++) {
+                arrived += results[i].status == KVRAIL_OK;
+                slots[(first + free_slots++) % SLOTS] = results[i].slot;
+            }
+            any += count;
+            in_flight -= count / BATCH; /* batches are taken whole */
+        } while (count == BATCH);
+        done += any;
+        if (any == 0) MUST(kvrail_reader_wait(r->reader, 1000000000));
+    }
+    return arrived;
+}
+
+/* By one call a batch, into consecutive slots; the tag of a batch is the first of them. */
+__attribute__((noinline)) static size_t read_ranges(const struct run *r) {
+    uint32_t ranges[IN_FLIGHT]; /* a queue of the first slots of ranges that are free */
+    size_t first = 0, free_ranges = IN_FLIGHT;
+    for (uint32_t range = 0; range < IN_FLIGHT; range++) ranges[range] = range * BATCH;
+    size_t next = 0, submitted = 0, done = 0, arrived = 0;
+    while (done < r->batches) {
+        while (submitted < r->batches && free_ranges > 0) {
+            kvrail_read_range range = {
+                .peer = r->peer, .region = r->region, .first_slot = ranges[first],
+                .locations = &r->locations[next], .count = BATCH,
+            };
+            kvrail_read_options options = {.struct_bytes = sizeof options, .tag = ranges[first]};
+            MUST(kvrail_reader_read_ranges(r->reader, &range, 1, &options, NULL));
+            first = first + 1 == IN_FLIGHT ? 0 : first + 1;
+            next = next + BATCH == PAGES ? 0 : next + BATCH;
+            free_ranges--;
+            submitted++;
+        }
+        MUST(kvrail_reader_poll(r->reader));
+        kvrail_batch_result batch;
+        size_t any = 0;
+        for (;;) {
+            uint64_t failed;
+            MUST(kvrail_reader_next_batch(r->reader, &batch, &failed, 1, NULL, 0));
+            if (batch.pages == 0) break;
+            arrived += batch.pages - (size_t)__builtin_popcountll(failed);
+            ranges[(first + free_ranges++) % IN_FLIGHT] = (uint32_t)batch.tag;
+            any++;
+        }
+        done += any;
+        if (any == 0) MUST(kvrail_reader_wait(r->reader, 1000000000));
+    }
+    return arrived;
+}
+
 int main(int argc, char **argv) {
-    if (argc != 4 || strcmp(argv[1], "count") != 0) return 2;
+    if (argc != 4) return 2;
+    int in_bulk = strcmp(argv[1], "bulk") == 0;
+    if (!in_bulk && strcmp(argv[1], "count") != 0) return 2;
     uint64_t page_bytes = strtoull(argv[2], NULL, 10);
     size_t batches = strtoull(argv[3], NULL, 10);
     const kvrail_layout *layout;
@@ -56,43 +144,8 @@ int main(int argc, char **argv) {
     MUST(kvrail_reader_register(reader, NULL, &to, 1, -1, &region, NULL));
     MUST(kvrail_reader_connect(reader, address, &keys, NULL, 0, &peer));
 
-    uint32_t slots[SLOTS]; /* a queue of those that are free */
-    size_t first = 0, free_slots = SLOTS;
-    for (uint32_t slot = 0; slot < SLOTS; slot++) slots[slot] = slot;
-    size_t next = 0, submitted = 0, in_flight = 0, done = 0, arrived = 0;
-    kvrail_read reads[BATCH];
-    kvrail_result results[BATCH];
-    memset(reads, 0, sizeof reads);
-    while (done < batches * BATCH) {
-        while (submitted < batches && in_flight < IN_FLIGHT && free_slots >= BATCH) {
-            for (size_t i = 0; i < BATCH; i++) {
-                reads[i].peer = peer;
-                reads[i].region = region;
-                reads[i].slot = slots[first];
-                first = first + 1 == SLOTS ? 0 : first + 1;
-                reads[i].location = locations[next];
-                next = next + 1 == PAGES ? 0 : next + 1;
-            }
-            kvrail_read_options options = {.struct_bytes = sizeof options, .tag = submitted};
-            MUST(kvrail_reader_read(reader, reads, BATCH, &options, NULL));
-            free_slots -= BATCH;
-            submitted++;
-            in_flight++;
-        }
-        MUST(kvrail_reader_poll(reader));
-        size_t count, any = 0;
-        do {
-            MUST(kvrail_reader_results(reader, results, BATCH, &count));
-            for (size_t i = 0; i < count; i++) {
-                arrived += results[i].status == KVRAIL_OK;
-                slots[(first + free_slots++) % SLOTS] = results[i].slot;
-            }
-            any += count;
-            in_flight -= count / BATCH; /* batches are taken whole */
-        } while (count == BATCH);
-        done += any;
-        if (any == 0) MUST(kvrail_reader_wait(reader, 1000000000));
-    }
+    struct run r = {.reader = reader, .peer = peer, .region = region, .locations = locations, .batches = batches};
+    size_t arrived = in_bulk ? read_ranges(&r) : read_pages(&r);
     if (arrived != batches * BATCH) {
         fprintf(stderr, "%zu of %zu pages arrived\n", arrived, batches * BATCH);
         return 1;

@@ -871,6 +871,22 @@ typedef struct kvrail_read_options {
     uint64_t tag;
 } kvrail_read_options;
 
+// Pages of one peer that are to be read into consecutive slots.
+typedef struct kvrail_read_range {
+    // The peer.
+    uint32_t peer;
+    // The region of the slots, as kvrail_reader_register() gave it.
+    uint32_t region;
+    // The slot that the first page lands in. The next page lands in the next slot, and so on.
+    uint32_t first_slot;
+    // KVRAIL_READ_..., together by `|`.
+    uint32_t flags;
+    // The pages, whole ones, of any pools of the peer.
+    const struct kvrail_location *locations;
+    // How many pages.
+    size_t count;
+} kvrail_read_range;
+
 // What has become of one page.
 typedef struct kvrail_result {
     // The batch, as kvrail_reader_read() named it.
@@ -887,6 +903,18 @@ typedef struct kvrail_result {
     // The slot.
     uint32_t slot;
 } kvrail_result;
+
+// A batch that is done.
+typedef struct kvrail_batch_result {
+    // The batch, as kvrail_reader_read() or kvrail_reader_read_ranges() named it.
+    uint64_t ticket;
+    // The caller's number of the batch.
+    uint64_t tag;
+    // How many pages it has; 0 if no batch is done.
+    uint32_t pages;
+    // How many of them did not arrive.
+    uint32_t failed;
+} kvrail_batch_result;
 
 // A request, as the engines on both sides call it: a number, or a UUID.
 typedef struct kvrail_request_id {
@@ -1583,6 +1611,23 @@ int32_t kvrail_reader_read(struct kvrail_reader *reader,
                            const struct kvrail_read_options *options,
                            uint64_t *ticket);
 
+// As kvrail_reader_read(), for pages whose slots follow each other: one range says where many
+// pages are and where they land, which costs a fraction of as many kvrail_read. The pages of all
+// ranges are one batch, in the order of the ranges; all of them are taken, or none and the error
+// says which one could not be. Pages that still grow, parts and plans need kvrail_reader_read().
+// kvrail_reader_next_batch() takes the results of a whole batch, at as little cost.
+//
+// # Safety
+//
+// `ranges` is null, or points to `range_count` ranges, whose `locations` each are null, or point
+// to `count` locations; they are not needed any more when the call returns. `options` and `ticket`
+// as for kvrail_reader_read().
+int32_t kvrail_reader_read_ranges(struct kvrail_reader *reader,
+                                  const struct kvrail_read_range *ranges,
+                                  size_t range_count,
+                                  const struct kvrail_read_options *options,
+                                  uint64_t *ticket);
+
 // Takes in completions and news of sessions, and posts more READs. Does not block.
 //
 // # Safety
@@ -1602,6 +1647,27 @@ int32_t kvrail_reader_results(struct kvrail_reader *reader,
                               struct kvrail_result *results,
                               size_t room,
                               size_t *count);
+
+// Takes the next batch that is done, whole: it has a result for each page, and all of its slots
+// are the caller's again, also of a batch of which kvrail_reader_results() has given some.
+// `result->pages` is 0 if no batch is done.
+//
+// Bit i % 64 of word i / 64 of `failed` is set if page i of the batch did not arrive, and clear if
+// it did; bits beyond the last page are clear. `statuses[i]` becomes the status of page i if it
+// did not arrive, and is left alone if it did. Either may be null, with 0 places, and is left out
+// then. Otherwise it must have places for the whole batch: words for `failed`, pages for
+// `statuses`. If it has not, the error is KVRAIL_ERROR_BUFFER, and the next call gives the batch.
+//
+// # Safety
+//
+// `result` is null, or points to a place; `failed` is null, or points to places for `words` words;
+// `statuses` is null, or points to places for `room` statuses.
+int32_t kvrail_reader_next_batch(struct kvrail_reader *reader,
+                                 struct kvrail_batch_result *result,
+                                 uint64_t *failed,
+                                 size_t words,
+                                 int32_t *statuses,
+                                 size_t room);
 
 // Sleeps until there is something to poll for: half of the outstanding bytes have arrived, a
 // deadline has passed, a peer has something to say; or until `timeout_ns` has passed. With batches

@@ -22,8 +22,9 @@ use crate::abi::publisher_types::{
     kvrail_publisher, kvrail_publisher_config, kvrail_slot_bytes,
 };
 use crate::abi::reader_types::{
-    kvrail_destination, kvrail_event, kvrail_peer_pool, kvrail_peer_stats, kvrail_rail_stats, kvrail_read,
-    kvrail_read_options, kvrail_reader, kvrail_reader_config, kvrail_reader_info, kvrail_result,
+    kvrail_batch_result, kvrail_destination, kvrail_event, kvrail_peer_pool, kvrail_peer_stats,
+    kvrail_rail_stats, kvrail_read, kvrail_read_options, kvrail_read_range, kvrail_reader,
+    kvrail_reader_config, kvrail_reader_info, kvrail_result,
 };
 use crate::error::CapiError;
 use crate::status;
@@ -82,7 +83,7 @@ plain!(kvrail_axis, kvrail_level, kvrail_field, kvrail_plane, kvrail_distance, k
 plain!(kvrail_layout_info, kvrail_range, kvrail_keys, kvrail_key_tag, kvrail_location, kvrail_pool_region);
 plain!(kvrail_pool, kvrail_publisher_config, kvrail_slot_bytes, kvrail_reader_config, kvrail_destination);
 plain!(kvrail_read, kvrail_read_options, kvrail_result, kvrail_event, kvrail_peer_pool, kvrail_reader_info);
-plain!(kvrail_rail_stats, kvrail_peer_stats);
+plain!(kvrail_rail_stats, kvrail_peer_stats, kvrail_read_range, kvrail_batch_result);
 plain!(kvrail_request_id, kvrail_ended_handover, kvrail_taking_event);
 plain!(kvrail_node_config, kvrail_page_keys, kvrail_group_page);
 plain!(kvrail_get_counts, kvrail_put_counts, kvrail_ended_get);
@@ -237,6 +238,17 @@ impl<'a> Caller<'a> {
         check_len::<T>(what, len)?;
         // SAFETY: as for `out`, for `len` values.
         Ok(unsafe { slice::from_raw_parts_mut(pointer.cast::<MaybeUninit<T>>(), len) })
+    }
+
+    /// As [`outs`](Self::outs); `None` for a null pointer to no places.
+    #[inline]
+    pub(crate) fn outs_or_none<T: Plain>(
+        &self,
+        what: &'static str,
+        pointer: *mut T,
+        len: usize,
+    ) -> Result<Option<&'a mut [MaybeUninit<T>]>, CapiError> {
+        if pointer.is_null() && len == 0 { Ok(None) } else { self.outs(what, pointer, len).map(Some) }
     }
 
     /// Writes `text` and a zero behind `pointer`. A buffer that is too short gets the beginning.

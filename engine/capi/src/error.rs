@@ -116,6 +116,9 @@ pub(crate) enum CapiError {
     /// One page of a batch cannot be read.
     #[error("read {index}: {source}")]
     OfRead { index: usize, r#source: Box<CapiError> },
+    /// One page of a batch of ranges cannot be read.
+    #[error("page {page} of range {range}: {source}")]
+    OfPage { range: usize, page: usize, r#source: Box<CapiError> },
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -187,7 +190,9 @@ impl CapiError {
             Self::Ticket { .. } => 8056,
             Self::Directory(_) => 8057,
             Self::PutUnderway => 8058,
-            Self::OfKey { source, .. } | Self::OfRead { source, .. } => source.code(),
+            Self::OfKey { source, .. } | Self::OfRead { source, .. } | Self::OfPage { source, .. } => {
+                source.code()
+            }
             Self::Put(source) => source.code(),
             Self::EngineSlot(source) => source.code(),
             Self::PageKey(source) => source.code(),

@@ -210,6 +210,12 @@ fn parts_plans_pools_and_withdrawals_go_through_the_interface() {
 }
 
 #[test]
+fn ranges_of_pages_are_read_by_one_call_and_told_as_one() {
+    check("ranges", Build::Static);
+    check("ranges", Build::Sanitized);
+}
+
+#[test]
 fn requests_are_handed_over_through_the_interface() {
     check("handover", Build::Static);
     check("handover", Build::Sanitized);
@@ -237,6 +243,12 @@ fn an_engine_in_c_reads_the_pool_of_another_one() {
 fn results_come_early_and_in_an_event_loop() {
     exchange("latent", &["--early"], Build::Static, pages() / 10);
     exchange("mha", &["--early", "--epoll"], Build::Static, pages() / 10);
+}
+
+#[test]
+fn pages_come_in_bulk() {
+    exchange("latent", &["--bulk"], Build::Static, pages());
+    exchange("mha", &["--bulk", "--epoll"], Build::Sanitized, pages() / 10);
 }
 
 #[test]

@@ -3,13 +3,15 @@
 //! A child of fork(2) gets a copy of the descriptor table of the thread that forked. So no child
 //! gets the descriptors in another thread's own table, and the kernel closes them when the process
 //! dies, even if a child lives on.
-#![allow(unsafe_code, reason = "system calls that change which descriptors a thread has")]
+#![allow(unsafe_code, reason = "system calls that change descriptors, and a page that a fork wipes")]
 
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::thread::JoinHandle;
-use std::{fs, io};
+use std::{fs, io, ptr};
 
 use rustix::io::Errno;
+use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use rustix::process::{Pid, getpid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -126,14 +128,66 @@ impl OwnerProcess {
     /// The calling process.
     #[must_use]
     pub fn current() -> Self {
-        Self(getpid())
+        Self(this_process())
     }
 
-    /// Whether the calling process is the one that made the value, and not a child of it.
+    /// Whether the calling process is the one that made the value, and not a child of it. This
+    /// takes no system call, so every call of a publisher can ask.
     #[must_use]
+    #[inline]
     pub fn is_current(self) -> bool {
         self == Self::current()
     }
+}
+
+/// Where the number of this process is kept: in a page that is zeros again in a child of a fork.
+/// Null before it is first asked for.
+static KEPT: AtomicPtr<AtomicI32> = AtomicPtr::new(ptr::null_mut());
+/// What `KEPT` points to where the system has no such pages. It stays 0.
+static NOT_KEPT: AtomicI32 = AtomicI32::new(0);
+
+/// The number of the calling process. A child of vfork(2) or of clone(2) with its parent's memory,
+/// which may only replace itself by another program, gets that of its parent.
+#[inline]
+fn this_process() -> Pid {
+    let kept = KEPT.load(Ordering::Acquire);
+    let kept = if kept.is_null() { keep_number() } else { kept };
+    // SAFETY: `kept` is NOT_KEPT, or the beginning of a page that stays mapped. Zeros are a value
+    // of the type, and in the process nothing but this file uses the page.
+    let number = unsafe { &*kept };
+    Pid::from_raw(number.load(Ordering::Relaxed)).unwrap_or_else(|| ask_for_number(number))
+}
+
+/// The number, from the system; it is kept in `place`. Two threads that do so store the same.
+#[cold]
+fn ask_for_number(place: &AtomicI32) -> Pid {
+    let this = getpid();
+    if !ptr::eq(place, &raw const NOT_KEPT) {
+        place.store(this.as_raw_nonzero().get(), Ordering::Relaxed);
+    }
+    this
+}
+
+/// Makes the page, unless another thread has made it meanwhile. There is no lock that a child of a
+/// fork could find taken.
+#[cold]
+fn keep_number() -> *mut AtomicI32 {
+    let bytes = rustix::param::page_size();
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+    let page = unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes, access, MapFlags::PRIVATE) };
+    let none = (&raw const NOT_KEPT).cast_mut();
+    let Ok(page) = page else { return none };
+    // SAFETY: the range is the mapping made above, which holds zeros and which no other code knows.
+    let wiped = unsafe { mm::madvise(page, bytes, Advice::LinuxWipeOnFork) }.is_ok();
+    let ours = if wiped { page.cast() } else { none };
+    // Release: a thread that finds the pointer finds the page mapped. Acquire: as does this one.
+    let kept = KEPT.compare_exchange(ptr::null_mut(), ours, Ordering::AcqRel, Ordering::Acquire);
+    if !wiped || kept.is_err() {
+        // SAFETY: the range is the mapping made above, and no pointer to it is left.
+        let _ = unsafe { mm::munmap(page, bytes) };
+    }
+    kept.map_or_else(|theirs| theirs, |_| ours)
 }
 
 #[cfg(test)]
@@ -193,5 +247,37 @@ mod tests {
         let seen = seen.join().unwrap();
         assert!(seen.contains(&fd) && seen.iter().filter(|&&n| n >= FIRST_CLOSABLE).count() <= 2, "{seen:?}");
         rustix::io::write(&kept, &1_u64.to_ne_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_child_of_a_fork_and_its_own_child_are_other_processes() {
+        let parent = OwnerProcess::current();
+        assert!(parent.is_current());
+        assert_eq!(parent.0, getpid());
+        // SAFETY: the child calls only fork, functions without locks or heap, and _exit.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let this = OwnerProcess::current();
+            let mut right = !parent.is_current() && this.is_current() && this.0 == getpid();
+            // SAFETY: as above.
+            let grandchild = unsafe { libc::fork() };
+            if grandchild == 0 {
+                right &= !parent.is_current() && !this.is_current();
+                // SAFETY: the call takes an integer and does not return.
+                unsafe { libc::_exit(if right { 7 } else { 1 }) };
+            }
+            right &= exit_code(grandchild) == 7 && this.is_current();
+            // SAFETY: the call takes an integer and does not return.
+            unsafe { libc::_exit(if right { 7 } else { 1 }) };
+        }
+        assert_eq!(exit_code(child), 7);
+        assert!(parent.is_current());
+    }
+
+    fn exit_code(child: libc::pid_t) -> i32 {
+        let mut status = 0;
+        // SAFETY: `status` is a place for the result.
+        let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        if ended == child && libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 }
     }
 }

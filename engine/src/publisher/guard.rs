@@ -2,9 +2,9 @@
 
 use kvrail_core::remote::Location;
 use kvrail_core::table::{EntryValue, KeyTag, Ready};
-use kvrail_host::secret::random_bytes;
 
 use super::error::WriteError;
+use super::nonces::nonce;
 use super::slots::WriteClaim;
 
 /// A slot that is being overwritten: a miss for every reader. One guard of a slot exists at a time,
@@ -161,7 +161,7 @@ impl std::fmt::Debug for GrowingPage<'_> {
 /// Makes the claimed slot invalid, and returns the random half of its next generation. Without
 /// random numbers the slot is as it was.
 pub(super) fn invalidate(claim: &WriteClaim<'_>) -> Result<u32, WriteError> {
-    let nonce = u32::from_le_bytes(random_bytes().map_err(WriteError::Random)?);
+    let nonce = nonce().map_err(WriteError::Random)?;
     claim.entry().invalidate();
     Ok(nonce)
 }

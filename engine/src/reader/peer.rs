@@ -117,9 +117,14 @@ impl PeerPool {
         Ok(if ready == Ready::WHOLE { page } else { page.needs(ready.0) })
     }
 
-    /// The region that has a slot of the pool, and the slot's number there.
+    /// The [piece](Self::regions) of the pool that has a slot, and the slot's number there:
+    /// [`Batch::read_many`](kvrail_core::batch::Batch::read_many) takes these.
+    ///
+    /// # Errors
+    ///
+    /// The slot is beyond the pool.
     #[inline]
-    fn region_of(&self, slot: u32) -> Result<(&RemoteRegion, u32), BlockError> {
+    pub fn region_of(&self, slot: u32) -> Result<(&RemoteRegion, u32), BlockError> {
         let mut first: u64 = 0;
         for region in self.regions() {
             let behind = first + u64::from(region.slots());

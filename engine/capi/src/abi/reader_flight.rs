@@ -4,10 +4,12 @@
 use engine::Ticket;
 use engine::core::time::Nanos;
 
-use super::reader_types::{kvrail_read, kvrail_read_options, kvrail_reader, kvrail_result};
+use super::reader_types::{
+    kvrail_batch_result, kvrail_read, kvrail_read_options, kvrail_read_range, kvrail_reader, kvrail_result,
+};
 use crate::border::enter;
 use crate::reader::any::each;
-use crate::reader::{flight, room};
+use crate::reader::{flight, ranges, room};
 
 /// Reads `count` pages as one batch: all of them are taken, or none and the error says which one
 /// could not be. From now on their slots are in flight, until their results come by
@@ -35,6 +37,43 @@ pub unsafe extern "C" fn kvrail_reader_read(
             let submitted = room::with(caller, reader, |body| {
                 let tables = &mut body.tables;
                 each!(&mut body.any, reader => flight::read(reader, tables, reads, &options))
+            })?;
+            if let Some(place) = place {
+                place.write(submitted.to_bits());
+            }
+            Ok(())
+        })
+    }
+}
+
+/// As kvrail_reader_read(), for pages whose slots follow each other: one range says where many
+/// pages are and where they land, which costs a fraction of as many kvrail_read. The pages of all
+/// ranges are one batch, in the order of the ranges; all of them are taken, or none and the error
+/// says which one could not be. Pages that still grow, parts and plans need kvrail_reader_read().
+/// kvrail_reader_next_batch() takes the results of a whole batch, at as little cost.
+///
+/// # Safety
+///
+/// `ranges` is null, or points to `range_count` ranges, whose `locations` each are null, or point
+/// to `count` locations; they are not needed any more when the call returns. `options` and `ticket`
+/// as for kvrail_reader_read().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvrail_reader_read_ranges(
+    reader: *mut kvrail_reader,
+    ranges: *const kvrail_read_range,
+    range_count: usize,
+    options: *const kvrail_read_options,
+    ticket: *mut u64,
+) -> i32 {
+    // SAFETY: the caller keeps the promise of this function.
+    unsafe {
+        enter(|caller| {
+            let place = if ticket.is_null() { None } else { Some(caller.out("ticket", ticket)?) };
+            let given = caller.list("ranges", ranges, range_count)?;
+            let options = caller.structure_or_none(options)?.unwrap_or_default();
+            let submitted = room::with(caller, reader, |body| {
+                let tables = &mut body.tables;
+                each!(&mut body.any, reader => ranges::read(caller, reader, tables, given, &options))
             })?;
             if let Some(place) = place {
                 place.write(submitted.to_bits());
@@ -84,6 +123,44 @@ pub unsafe extern "C" fn kvrail_reader_results(
             place.write(room::with(caller, reader, |body| {
                 let tables = &mut body.tables;
                 Ok(each!(&mut body.any, reader => flight::results(reader, tables, results)))
+            })?);
+            Ok(())
+        })
+    }
+}
+
+/// Takes the next batch that is done, whole: it has a result for each page, and all of its slots
+/// are the caller's again, also of a batch of which kvrail_reader_results() has given some.
+/// `result->pages` is 0 if no batch is done.
+///
+/// Bit i % 64 of word i / 64 of `failed` is set if page i of the batch did not arrive, and clear if
+/// it did; bits beyond the last page are clear. `statuses[i]` becomes the status of page i if it
+/// did not arrive, and is left alone if it did. Either may be null, with 0 places, and is left out
+/// then. Otherwise it must have places for the whole batch: words for `failed`, pages for
+/// `statuses`. If it has not, the error is KVRAIL_ERROR_BUFFER, and the next call gives the batch.
+///
+/// # Safety
+///
+/// `result` is null, or points to a place; `failed` is null, or points to places for `words` words;
+/// `statuses` is null, or points to places for `room` statuses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvrail_reader_next_batch(
+    reader: *mut kvrail_reader,
+    result: *mut kvrail_batch_result,
+    failed: *mut u64,
+    words: usize,
+    statuses: *mut i32,
+    room: usize,
+) -> i32 {
+    // SAFETY: the caller keeps the promise of this function.
+    unsafe {
+        enter(|caller| {
+            let place = caller.out("result", result)?;
+            let failed = caller.outs_or_none("failed", failed, words)?;
+            let statuses = caller.outs_or_none("statuses", statuses, room)?;
+            place.write(room::with(caller, reader, |body| {
+                let tables = &mut body.tables;
+                each!(&mut body.any, reader => ranges::next_batch(reader, tables, failed, statuses))
             })?);
             Ok(())
         })

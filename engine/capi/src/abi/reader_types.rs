@@ -96,6 +96,24 @@ pub struct kvrail_read {
     pub part_bytes: u32,
 }
 
+/// Pages of one peer that are to be read into consecutive slots.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct kvrail_read_range {
+    /// The peer.
+    pub peer: u32,
+    /// The region of the slots, as kvrail_reader_register() gave it.
+    pub region: u32,
+    /// The slot that the first page lands in. The next page lands in the next slot, and so on.
+    pub first_slot: u32,
+    /// KVRAIL_READ_..., together by `|`.
+    pub flags: u32,
+    /// The pages, whole ones, of any pools of the peer.
+    pub locations: *const kvrail_location,
+    /// How many pages.
+    pub count: usize,
+}
+
 /// How a batch is read. A null pointer to it means zeros.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -131,6 +149,20 @@ pub struct kvrail_result {
     pub region: u32,
     /// The slot.
     pub slot: u32,
+}
+
+/// A batch that is done.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct kvrail_batch_result {
+    /// The batch, as kvrail_reader_read() or kvrail_reader_read_ranges() named it.
+    pub ticket: u64,
+    /// The caller's number of the batch.
+    pub tag: u64,
+    /// How many pages it has; 0 if no batch is done.
+    pub pages: u32,
+    /// How many of them did not arrive.
+    pub failed: u32,
 }
 
 /// What a peer did, or the outcome of a connect.

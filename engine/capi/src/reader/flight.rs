@@ -38,11 +38,32 @@ pub(crate) fn read<T: ReaderTransport>(
     reads: &[kvrail_read],
     options: &kvrail_read_options,
 ) -> Result<Ticket, CapiError> {
-    if reads.is_empty() {
+    let mut batch = empty_batch(reader, tables, reads.len(), options)?;
+    let Tables { regions, peers, plans, .. } = tables;
+    let mut from = Source::default();
+    let mut flight = FlightTables { regions, peers, plans };
+    for (index, read) in reads.iter().enumerate() {
+        if let Err(source) = add(&mut flight, &mut from, &mut batch, read) {
+            take_back(flight.regions, &mut batch);
+            return Err(CapiError::OfRead { index, source });
+        }
+    }
+    submit(reader, tables, batch, options)
+}
+
+/// A batch without pages, which will have `pages`, with what `options` say but the time.
+#[inline]
+pub(super) fn empty_batch<T: ReaderTransport>(
+    reader: &mut Reader<T>,
+    tables: &Tables,
+    pages: usize,
+    options: &kvrail_read_options,
+) -> Result<Batch<'static>, CapiError> {
+    if pages == 0 {
         return Err(SubmitError::Empty.into());
     }
-    if reads.len() > tables.batch {
-        return Err(CapiError::TooManyReads { reads: reads.len(), most: tables.batch });
+    if pages > tables.batch {
+        return Err(CapiError::TooManyReads { reads: pages, most: tables.batch });
     }
     if options.flags & !KVRAIL_BATCH_EARLY != 0 {
         let (what, value) = ("options.flags", options.flags.into());
@@ -57,18 +78,20 @@ pub(crate) fn read<T: ReaderTransport>(
     if options.flags & KVRAIL_BATCH_EARLY != 0 {
         batch.report_pages();
     }
-    let Tables { regions, peers, plans, timeout, .. } = tables;
-    let mut from = Source::default();
-    let mut tables = FlightTables { regions, peers, plans };
-    for (index, read) in reads.iter().enumerate() {
-        if let Err(source) = add(&mut tables, &mut from, &mut batch, read) {
-            take_back(tables.regions, &mut batch);
-            return Err(CapiError::OfRead { index, source });
-        }
-    }
-    let timeout = if options.timeout_ns == 0 { *timeout } else { Nanos(options.timeout_ns) };
+    Ok(batch)
+}
+
+/// Submits a batch. Its slots are back in their regions after an error.
+#[inline]
+pub(super) fn submit<T: ReaderTransport>(
+    reader: &mut Reader<T>,
+    tables: &mut Tables,
+    batch: Batch<'static>,
+    options: &kvrail_read_options,
+) -> Result<Ticket, CapiError> {
+    let timeout = if options.timeout_ns == 0 { tables.timeout } else { Nanos(options.timeout_ns) };
     reader.submit(batch, clock::now() + timeout).map_err(|mut rejected| {
-        take_back(tables.regions, &mut rejected.batch);
+        take_back(&mut tables.regions, &mut rejected.batch);
         rejected.error.into()
     })
 }
@@ -178,7 +201,7 @@ fn page(pool: &PeerPool, read: &kvrail_read) -> Result<RemotePage, CapiError> {
 
 /// Takes back the slots of a batch that is not read.
 #[cold]
-fn take_back(regions: &mut Regions, batch: &mut Batch<'static>) {
+pub(super) fn take_back(regions: &mut Regions, batch: &mut Batch<'static>) {
     for slot in batch.clear() {
         regions.put(slot);
     }
@@ -186,7 +209,7 @@ fn take_back(regions: &mut Regions, batch: &mut Batch<'static>) {
 
 /// The status of a page.
 #[inline]
-fn status(result: Result<(), PageError>) -> i32 {
+pub(super) fn status(result: Result<(), PageError>) -> i32 {
     match result {
         Ok(()) => KVRAIL_OK,
         // Codes have four digits.

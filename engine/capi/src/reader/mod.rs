@@ -8,6 +8,7 @@
 //! | `any.rs` | a reader of any transport |
 //! | `tables.rs` | what numbers of a caller in C stand for: slots, peers, plans |
 //! | `flight.rs` | the data path: batches, results, sleeping |
+//! | `ranges.rs` | the data path in bulk: pages into consecutive slots, results of whole batches |
 //! | `memory.rs` | memory that pages land in |
 //! | `peers.rs` | connects, events, and what a peer has published |
 //! | `takings.rs` | requests that are taken from peers |
@@ -17,6 +18,7 @@ pub(crate) mod config;
 pub(crate) mod flight;
 pub(crate) mod memory;
 pub(crate) mod peers;
+pub(crate) mod ranges;
 pub(crate) mod room;
 mod sizes;
 pub(crate) mod tables;

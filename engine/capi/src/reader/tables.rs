@@ -2,11 +2,12 @@
 
 use engine::core::batch::Done;
 use engine::core::id::PeerId;
-use engine::core::memory::{Slot, Slots};
+use engine::core::memory::{Slot, SlotRange, Slots};
 use engine::core::plan::PlanRef;
+use engine::core::table::{EntryValue, Generation};
 use engine::core::time::Nanos;
 use engine::session::PoolId;
-use engine::{Connecting, PageLayout, Peer, PeerPool};
+use engine::{Connecting, KeyTag, Location, PageLayout, Peer, PeerPool, Ready};
 
 use super::takings::Takings;
 use crate::error::CapiError;
@@ -38,12 +39,30 @@ pub(crate) struct Peers {
     lives: Vec<u16>,
 }
 
+/// Pages of a range in the form that the engine takes them in. They are written anew for each use.
+pub(crate) struct Scratch {
+    pub(crate) locations: Box<[Location]>,
+    pub(crate) slots: Box<[u32]>,
+}
+
+/// Pages that join a batch by one call of the engine.
+const AT_ONCE: usize = 64;
+
+impl Default for Scratch {
+    fn default() -> Self {
+        let expected = EntryValue { generation: Generation(0), ready: Ready(0), tag: KeyTag(0) };
+        let locations = vec![Location { slot: 0, expected }; AT_ONCE].into_boxed_slice();
+        Self { locations, slots: vec![0; AT_ONCE].into_boxed_slice() }
+    }
+}
+
 /// What numbers stand for. Nothing here allocates on the data path.
 pub(crate) struct Tables {
     pub(crate) regions: Regions,
     pub(crate) peers: Peers,
     /// The plan number 1 is at place 0.
     pub(crate) plans: Vec<Option<PlanRef>>,
+    pub(crate) scratch: Scratch,
     /// A done batch of which not all results have been taken.
     pub(crate) draining: Option<Done<'static>>,
     /// The connects that were begun, by the numbers that the caller has.
@@ -71,6 +90,7 @@ impl Tables {
             regions: Regions::default(),
             peers: Peers::default(),
             plans: Vec::new(),
+            scratch: Scratch::default(),
             draining: None,
             connecting: Vec::new(),
             next_connecting: 1,
@@ -124,6 +144,48 @@ impl Regions {
     #[inline]
     pub(crate) fn place(&mut self, region: u32, slot: u32) -> Option<&mut Option<Slot>> {
         self.0.get_mut(region as usize)?.as_mut()?.free.get_mut(slot as usize)
+    }
+
+    /// Takes `count` slots from number `first` on. An error says at which of them it stopped, and
+    /// nothing has been taken then.
+    #[inline]
+    pub(crate) fn take_range(
+        &mut self,
+        region: u32,
+        first: u32,
+        count: usize,
+    ) -> Result<SlotRange, (usize, CapiError)> {
+        let known = self.0.get_mut(region as usize).and_then(Option::as_mut);
+        let places = known.and_then(|known| known.free.get_mut(first as usize..)?.get_mut(..count));
+        match places.and_then(SlotRange::gather) {
+            Some(range) => Ok(range),
+            None => Err(self.why_no_range(region, first, count)),
+        }
+    }
+
+    #[cold]
+    fn why_no_range(&self, region: u32, first: u32, count: usize) -> (usize, CapiError) {
+        let free: &[_] = match self.0.get(region as usize) {
+            Some(Some(known)) => &known.free,
+            _ => &[],
+        };
+        let missing = |at: &usize| !matches!(free.get(first as usize + at), Some(Some(_)));
+        let at = (0..count).find(missing).unwrap_or(0);
+        // A number beyond those of slots is beyond the region, too.
+        let slot = u32::try_from(first as usize + at).unwrap_or(u32::MAX);
+        (at, self.why_not(region, slot))
+    }
+
+    /// Puts slots back.
+    #[inline]
+    pub(crate) fn put_range(&mut self, range: SlotRange) {
+        let (region, first) = (range.region().index(), range.first());
+        // A region whose slots are in flight stays.
+        let known = self.0.get_mut(region).and_then(Option::as_mut);
+        let places = known.and_then(|known| known.free.get_mut(first..)).unwrap_or_default();
+        for (place, slot) in places.iter_mut().zip(range) {
+            *place = Some(slot);
+        }
     }
 
     /// Why there is no such slot to be taken.

@@ -1,12 +1,17 @@
 /* A publisher and a reader of one pool, for the test programs. Pages have four layers of eight
- * tokens of 64 bytes. */
+ * tokens of 64 bytes. A program that wants other numbers defines POOL_SLOTS, which is also the most
+ * pages of a batch. */
 #ifndef BOTH_H
 #define BOTH_H
+
+#ifndef POOL_SLOTS
+#define POOL_SLOTS 4
+#endif
 
 #include "check.h"
 
 #define KEY "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"
-enum { LAYERS = 4, TOKENS = 8, ROW = 64, PAGE = LAYERS * TOKENS * ROW, SLOTS = 4 };
+enum { LAYERS = 4, TOKENS = 8, ROW = 64, PAGE = LAYERS * TOKENS * ROW, SLOTS = POOL_SLOTS };
 
 struct both {
     kvrail_publisher *publisher;
@@ -46,7 +51,7 @@ static struct both start(const char *transport, const kvrail_layout *layout) {
     OK(kvrail_publisher_address(b.publisher, address, sizeof address));
     kvrail_reader_config reader = {
         .struct_bytes = sizeof reader, .transport = transport, .layout = layout, .max_peers = 2,
-        .max_batch = 4, .max_batches = 2, .node = "r", .lanes = KVRAIL_LANES_AT_CONNECT,
+        .max_batch = SLOTS, .max_batches = 2, .node = "r", .lanes = KVRAIL_LANES_AT_CONNECT,
     };
     size_t bytes;
     OK(kvrail_reader_bytes(&reader, &bytes));
@@ -62,8 +67,8 @@ static void end(struct both b) {
     free(b.memory);
 }
 
-/* Reads one page and returns its status. */
-static int32_t fetch(struct both b, const kvrail_read *read) {
+/* Reads one page and returns its status. This and what follows is inline: a program need not use it. */
+static inline int32_t fetch(struct both b, const kvrail_read *read) {
     int32_t status = kvrail_reader_read(b.reader, read, 1, NULL, NULL);
     if (status != KVRAIL_OK) return status;
     kvrail_result result;
@@ -75,9 +80,9 @@ static int32_t fetch(struct both b, const kvrail_read *read) {
     return result.status;
 }
 
-static unsigned char value(uint32_t layer, uint32_t token) { return (unsigned char)(16 * layer + token + 1); }
+static inline unsigned char value(uint32_t layer, uint32_t token) { return (unsigned char)(16 * layer + token + 1); }
 
-static void write_layer(unsigned char *page, uint32_t layer) {
+static inline void write_layer(unsigned char *page, uint32_t layer) {
     for (uint32_t token = 0; token < TOKENS; token++) {
         memset(page + (layer * TOKENS + token) * ROW, value(layer, token), ROW);
     }

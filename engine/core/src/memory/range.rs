@@ -129,6 +129,23 @@ impl SlotRange {
         Self { base, stride, slot_bytes, first: first + at, count: count - at, slot_region, access }
     }
 
+    /// Takes the slots out of `places` as one range. `None`, and nothing is taken, if there is no
+    /// place, one of them is empty, or the slots do not follow each other in one region.
+    #[must_use]
+    #[inline]
+    pub fn gather(places: &mut [Option<Slot>]) -> Option<Self> {
+        let (first, rest) = places.split_first()?;
+        let mut before = first.as_ref()?;
+        for place in rest {
+            let slot = place.as_ref().filter(|slot| slot.follows(before))?;
+            before = slot;
+        }
+        let second = rest.first().and_then(Option::as_ref);
+        let range = Self::of(first.as_ref()?, second, u32::try_from(places.len()).ok()?);
+        places.iter_mut().for_each(|place| *place = None);
+        Some(range)
+    }
+
     /// Adds the slots that follow those of this range.
     ///
     /// # Errors
@@ -242,5 +259,47 @@ impl fmt::Debug for SlotRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, count, region) = (self.first, self.count, self.slot_region.region().0);
         write!(f, "{count} slots from {first} of region {region} ({} bytes each)", self.slot_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Slots;
+    use crate::memory::region::RegionShape;
+    use crate::provider::MemoryRange;
+
+    /// The slots of four bytes of a region.
+    fn slots(bytes: &mut [u8], region: u16) -> Slots {
+        let base = NonNull::new(bytes.as_mut_ptr()).expect("an address");
+        let range = MemoryRange { addr: base.as_ptr().expose_provenance() as u64, len: bytes.len() as u64 };
+        let shape = RegionShape::check(range.len, 4).expect("slots");
+        // SAFETY: the bytes outlive the slots of these tests, and nothing else uses them.
+        unsafe { Slots::new(base, range, shape, RegionId(region), 1, Access::Host) }
+    }
+
+    #[test]
+    fn places_are_gathered_as_one_range_or_stay() {
+        let (mut bytes, mut others) = ([0; 32], [0; 32]);
+        let mut places: [Option<Slot>; 8] = core::array::from_fn(|_| None);
+        places.iter_mut().zip(slots(&mut bytes, 0)).for_each(|(place, slot)| *place = Some(slot));
+        let free = |places: &[Option<Slot>]| places.iter().flatten().count();
+
+        let mut range = SlotRange::gather(&mut places[2..7]).expect("five slots");
+        assert_eq!((range.first(), range.len(), range.stride, free(&places)), (2, 5, 4, 3));
+        assert_eq!(range.next().map(|slot| slot.index()), Some(2));
+        places[3..].iter_mut().zip(range).for_each(|(place, slot)| *place = Some(slot));
+        assert_eq!(free(&places), 7);
+
+        assert!(SlotRange::gather(&mut []).is_none());
+        assert!(SlotRange::gather(&mut places[..4]).is_none(), "slot 2 is not there");
+        assert_eq!(free(&places), 7);
+        places.swap(5, 6);
+        assert!(SlotRange::gather(&mut places[4..]).is_none(), "slots in another order");
+        places.swap(5, 6);
+        places[4] = slots(&mut others, 1).nth(4);
+        assert!(SlotRange::gather(&mut places[3..]).is_none(), "slots of two regions");
+        assert_eq!(free(&places), 7);
+        assert_eq!(SlotRange::gather(&mut places[7..]).map(|range| range.first()), Some(7));
     }
 }

@@ -1,13 +1,16 @@
 //! What kvrail takes of the processors while it has nothing to do, and how soon it begins again.
 //!
 //! ```text
-//! cargo run --release -p kvrail-node --example idle [SECONDS [ROUNDS]]
+//! cargo run --release -p kvrail-node --example idle [SECONDS [ROUNDS [READERS/PRODUCERS]]]
 //! ```
 //!
 //! One process has a publisher, a reader that is connected to it over two rails of shared memory,
 //! and two nodes: one keeps the embedded directory and a pool, the other has got pages from it.
-//! First all of them are idle for so many seconds (10). Prints, for each thread, the share of a
-//! core and how often it slept a second. Fails above 1 % of a core for all of them together.
+//! Where it was built with the feature `verbs`, the third argument names RDMA devices instead,
+//! those of the readers and those of the producers: `ra0,ra1/rb0,rb1` in the guest of
+//! docs/softroce.md. First all of them are idle for so many seconds (10). Prints, for each thread,
+//! the share of a core and how often it slept a second. Fails above 1 % of a core for all of them
+//! together.
 //!
 //! Then a request, of one page of 2,304 bytes, meets a reader that sleeps, so many times (2,000).
 //! Prints percentiles of the time from `submit` until the reader's thread has taken the batch, and
@@ -15,6 +18,7 @@
 //! whose record is cached, until the caller has the page.
 
 use std::error::Error;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Wake, Waker};
@@ -23,10 +27,11 @@ use std::time::{Duration, Instant};
 
 use kvrail::core::hub::Outcome;
 use kvrail::session::TagSecret;
-use kvrail::shm::ShmRails;
+#[cfg(feature = "verbs")]
+use kvrail::verbs;
 use kvrail::{
-    Bf16, Config, KeyTag, KvLayout, Location, PageLayout, Peer, PeerKey, Publisher, Slot, Storage, Submitter,
-    clock, engine, memory, shm,
+    Bf16, Config, KeyTag, KvLayout, Location, PageLayout, Peer, PeerKey, Publisher, PublisherTransport,
+    ReaderTransport, Slot, Storage, Submitter, clock, engine, memory, shm,
 };
 use kvrail_node::{GetBatch, Key, KeySpace, Namespace, Node, NodeConfig};
 
@@ -64,21 +69,53 @@ fn main() -> Result<(), Failure> {
     let seconds = Duration::from_secs(arguments.next().unwrap_or(Ok(10))?);
     let rounds = arguments.next().unwrap_or(Ok(2_000))?;
 
+    match std::env::args().nth(3).as_deref() {
+        None => run(seconds, rounds, |_| Ok(shm::publish(2)), |_| Ok(shm::rails(2)?)),
+        #[cfg(feature = "verbs")]
+        Some(devices) => {
+            let (readers, producers) = devices.split_once('/').ok_or("devices: READERS/PRODUCERS")?;
+            let of = |side| if side == Side::Readers { readers } else { producers };
+            run(seconds, rounds, |side| Ok(verbs::publish(of(side))?), |side| Ok(verbs::rails(of(side))?))
+        }
+        #[cfg(not(feature = "verbs"))]
+        Some(_) => Err("RDMA devices need --features verbs".into()),
+    }
+}
+
+/// Whose rails are wanted.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Readers,
+    Producers,
+}
+
+fn run<P, R>(
+    seconds: Duration,
+    rounds: u64,
+    publish: impl Fn(Side) -> Result<P, Failure>,
+    rails: impl Fn(Side) -> Result<R, Failure>,
+) -> Result<(), Failure>
+where
+    P: PublisherTransport,
+    R: ReaderTransport<Provider: AsFd> + 'static,
+    kvrail::Reader<R>: Send,
+    Submitter<R>: Send,
+{
     let key = PeerKey::from_bytes([4; 32]);
     let (name, anywhere) = ("producer".parse()?, "127.0.0.1:0".parse()?);
-    let producer = Publisher::start(name, PAGE, 4, &anywhere, key.clone(), shm::publish(2))?;
+    let producer = Publisher::start(name, PAGE, 4, &anywhere, key.clone(), publish(Side::Producers)?)?;
     let location = producer.write(0, KeyTag(1), |bytes| bytes.fill(7))?;
-    let mut reader = Reader::start(STORAGE.take()?, shm::rails(2)?, Config::default())?;
+    let mut reader = Reader::start(STORAGE.take()?, rails(Side::Readers)?, Config::default())?;
     let slot = reader.register(memory::leaked(BYTES)?)?.next().ok_or("a slot")?;
     let peer = reader.connect(&producer.local_addr().into(), &key)?;
     let submitter = reader.submitter().ok_or("a submitter")?;
 
     let config = NodeConfig::new("owner".parse()?, key.clone()).pool(PAGE, 4).embedded(Vec::new());
-    let owner = Node::start(config, shm::publish(2), || shm::rails(2))?;
+    let owner = Node::start(config, publish(Side::Producers)?, || rails(Side::Producers))?;
     let config = NodeConfig::new("getter".parse()?, key).layout(PAGE);
     let config =
         config.embedded(vec![owner.address().ok_or("an address")?]).cache(64, Duration::from_secs(3_600));
-    let getter = Node::start(config, shm::publish(2), || shm::rails(2))?;
+    let getter = Node::start(config, publish(Side::Readers)?, || rails(Side::Readers))?;
     let namespace = Namespace { model: "m".into(), layout: PAGE.fingerprint(), shape: "tp 1".into() };
     let page = KeySpace::new(&TagSecret::from_bytes([7; 32]), &namespace)?.key(b"a page")?;
     _ = owner.put(&PAGE, page, &[9; BYTES])?;
@@ -91,7 +128,7 @@ fn main() -> Result<(), Failure> {
             let mut submitter = submitter;
             let _ending = Ending(&loop_state.stop);
             idle(seconds, &loop_state)?;
-            ask_reader(&mut submitter, &peer, location, slot, rounds, &loop_state)?;
+            ask_reader::<R>(&mut submitter, &peer, location, slot, rounds, &loop_state)?;
             ask_node(&getter, page, rounds)
         })?;
         // A loop as an application has it.
@@ -159,8 +196,8 @@ impl Wake for Unpark {
     }
 }
 
-fn ask_reader(
-    submitter: &mut Submitter<ShmRails>,
+fn ask_reader<R: ReaderTransport>(
+    submitter: &mut Submitter<R>,
     peer: &Peer,
     location: Location,
     mut slot: Slot,
