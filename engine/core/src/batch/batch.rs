@@ -51,6 +51,7 @@ impl<'s> Batch<'s> {
         head.tag = 0;
         head.origin = 0;
         head.has_planned = false;
+        head.has_rows = false;
         head.has_shared = false;
         head.in_range = 0;
         Self {

@@ -58,11 +58,12 @@ impl<'s> Done<'s> {
     #[inline]
     pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
         let len = u32::from(buffer.head().len);
-        let (shared, planned) = (buffer.head().has_shared, buffer.head().has_planned);
+        let head = buffer.head();
+        let (shared, marked) = (head.has_shared, head.has_planned || head.has_rows);
+        let pages = &mut buffer.pages_mut()[..len as usize];
         if shared {
-            settle(&mut buffer.pages_mut()[..len as usize]);
-        } else if planned {
-            let pages = &mut buffer.pages_mut()[..len as usize];
+            settle(pages);
+        } else if marked {
             pages.iter_mut().filter_map(|page| page.slot.as_mut()).for_each(Slot::clear_marks);
         }
         // A slot may have been taken before the batch was done, if the batch reports its pages.

@@ -37,6 +37,8 @@ pub(crate) struct Head {
     pub(crate) started: bool,
     /// Whether a page lands by a plan.
     pub(crate) has_planned: bool,
+    /// Whether rows of a page are read, which leave a mark in their slot.
+    pub(crate) has_rows: bool,
     /// Whether a page shares the slot of another page, or is joined to one.
     pub(crate) has_shared: bool,
     /// How many pages from the first on joined in one call, with consecutive slots.
@@ -66,6 +68,7 @@ impl Head {
         held: false,
         started: false,
         has_planned: false,
+        has_rows: false,
         has_shared: false,
         in_range: 0,
         failed: 0,

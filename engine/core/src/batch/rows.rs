@@ -100,5 +100,6 @@ impl Batch<'_> {
         let (at, expected) = (self.len, Expected::new(page.expected));
         self.put(page, slot, shape);
         self.buffer.page_mut(at).claim = Claim::Expected(expected, rows.mask());
+        self.buffer.head_mut().has_rows = true;
     }
 }

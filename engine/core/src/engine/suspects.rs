@@ -224,6 +224,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
         let seq = self.lanes[usize::from(from)].tail;
         let suspect = *self.lanes.record(usize::from(from), seq);
+        if self.is_dead(suspect) {
+            // Another wr of its page was the cause. What a failed page reads is not known any more.
+            self.pass_over(usize::from(from));
+            self.drop_wr(suspect);
+            return true;
+        }
         let class = self.class_of(suspect);
         if kept != NO_LANE {
             let lane = &self.lanes[usize::from(kept)];
@@ -260,21 +266,27 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Posts the suspect of the quiet lane `from`, the first in the peer's list, on `lane`, which
     /// is kept for suspects.
     fn try_on(&mut self, lane: usize, from: usize, now: Time) {
-        let suspect = &mut self.lanes[from];
-        let (seq, peer) = (suspect.tail, usize::from(suspect.peer));
-        suspect.tail = seq.wrapping_add(1);
-        suspect.suspect = false;
-        self.peers[peer].suspects = suspect.next;
+        let (seq, peer) = (self.lanes[from].tail, usize::from(self.lanes[from].peer));
         self.peers[peer].tried = Trial::begin(now);
         let record = *self.lanes.record(from, seq);
         let head = self.lanes[lane].head;
         *self.lanes.record(lane, head) = record;
-        self.free_lane(from);
+        self.pass_over(from);
         self.lanes[lane].hold.insert(Hold::TRYING);
         self.emit(|engine| EngineEvent::SuspectTried { lane: engine.lanes[lane].id });
         let rail = usize::from(self.lanes[lane].rail);
         self.rails[rail].stats.reposted += 1;
         self.post(lane, 1, now);
+    }
+
+    /// Takes the suspect of the quiet lane `from`, the first in the peer's list, off that lane.
+    fn pass_over(&mut self, from: usize) {
+        let suspect = &mut self.lanes[from];
+        suspect.tail = suspect.tail.wrapping_add(1);
+        suspect.suspect = false;
+        let (peer, next) = (usize::from(suspect.peer), suspect.next);
+        self.peers[peer].suspects = next;
+        self.free_lane(from);
     }
 
     /// Looks whether the path on which a suspect is tried has carried another READ since the last
