@@ -201,14 +201,14 @@ fn a_slot_that_rows_have_landed_in_takes_a_whole_page_next() {
             let slot = slots.pop().unwrap();
             match round {
                 0 => batch.read_rows(page, Rows::of(ROW, &[1, 7]).unwrap(), slot).unwrap(),
-                2 => batch.read_rows(page, Rows::of(ROW, &[3]).unwrap(), slot).unwrap(),
+                2 => batch.read_rows_of(region, &[owner.location(3)], ROW, &[0b110], slot).unwrap(),
                 _ => batch.read(page, slot).unwrap(),
             }
             engine.submit(batch, sim.now(), LATE).unwrap();
             settle(engine, sim, LATE, |mut done| {
                 let page = done.pages().next().unwrap();
                 page.result.unwrap();
-                let read = if round % 2 == 0 { ROW as usize } else { PAGE };
+                let read = if round % 2 == 0 { 2 * ROW as usize } else { PAGE };
                 let expected = owner.expected(owner.location(3));
                 assert!(page.slot.bytes().unwrap()[..read].iter().all(|&byte| byte == expected));
                 slots.push(page.slot);

@@ -1,7 +1,7 @@
 //! A batch that is done: a result for each page, and the slots back.
 
 use super::batch::Batch;
-use super::groups::settle;
+use super::groups::{clear_sets, settle};
 use super::pool::Buffer;
 use super::ranges::{next_range, range_of};
 use crate::error::PageError;
@@ -59,9 +59,12 @@ impl<'s> Done<'s> {
     pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
         let len = u32::from(buffer.head().len);
         let head = buffer.head();
-        let (shared, marked) = (head.has_shared, head.has_planned || head.has_rows);
+        let (shared, in_sets) = (head.has_shared, head.in_sets > 0);
+        let (marked, whole) = (head.has_planned || head.has_rows, head.failed == 0);
         let pages = &mut buffer.pages_mut()[..len as usize];
-        if shared {
+        if in_sets && whole && !shared {
+            clear_sets(pages);
+        } else if shared || in_sets {
             settle(pages);
         } else if marked {
             pages.iter_mut().filter_map(|page| page.slot.as_mut()).for_each(Slot::clear_marks);
