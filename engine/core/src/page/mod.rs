@@ -15,6 +15,7 @@ use crate::rows::RowReads;
 use crate::table::{Entry, EntryValue, Generation, KeyTag, NO_ENTRY, Ready};
 
 /// The state of a page.
+// Those of a page of a done batch that has arrived come first, so that one comparison tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -22,6 +23,11 @@ pub(crate) enum Phase {
     /// already, as one of several consecutive pages of which the first notes that all have
     /// [`landed`](Page::landed), until [`settle_pages`] writes it into each.
     NoValidation,
+    /// Retired: the page has arrived.
+    Arrived,
+    /// Retired from the beginning: a page of a [set](row_set) behind the first, which stands for
+    /// all of them.
+    InSet,
     /// The page is to be validated. When its last chunk arrives its table entry is read.
     NeedsValidation,
     /// The data of the page has arrived, and its table entry is being read.
@@ -29,13 +35,8 @@ pub(crate) enum Phase {
     /// The page has failed and is not retired yet: some of its chunks are outstanding, and what
     /// they bring no longer matters. No further chunk is posted. `claim` says why it failed.
     Failed,
-    /// Retired: the page has arrived.
-    Arrived,
     /// Retired: the page has not arrived, `claim` says why.
     Lost,
-    /// Retired from the beginning: a page of a [set](row_set) behind the first, which stands for
-    /// all of them.
-    InSet,
 }
 
 /// One page of a batch.
