@@ -9,7 +9,6 @@
 use std::error::Error;
 use std::time::Duration;
 
-use kvrail::core::rows::Rows;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::{Config, KeyTag, PageError, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
 
@@ -19,6 +18,8 @@ const ROW: u32 = 656;
 const TOKENS: u32 = PAGE.page_bytes() / ROW;
 const PAGES: u32 = 512;
 const WANTED: usize = 2048;
+/// The rows of a page are the bits of one word.
+const _: () = assert!(TOKENS == u64::BITS);
 /// The page that is overwritten in the meantime.
 const STALE: u32 = 77;
 /// Pages of a batch. The rows of each batch are one slot, which is good only if all of its pages
@@ -63,33 +64,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut reader = Reader::start(PAGE, shm::rails(2)?, Config::default())?;
     let peer = reader.connect(&publisher.local_addr().into(), &key)?;
     let tokens = wanted();
-    // The rows of each page, which has some.
-    let of_pages: Vec<&[u32]> = tokens.chunk_by(|a, b| a / TOKENS == b / TOKENS).collect();
-    let largest = of_pages.chunks(TOGETHER).map(|pages| pages.iter().map(|rows| rows.len()).sum::<usize>());
-    let slot_bytes = largest.max().unwrap_or(0) * ROW as usize;
-    let batches = of_pages.len().div_ceil(TOGETHER);
-    let mut slots =
-        reader.register_bytes(memory::leaked(batches * slot_bytes)?, u32::try_from(slot_bytes)?)?;
-    println!("{} rows of {ROW} bytes out of {} pages: {PAGE}", tokens.len(), of_pages.len());
+    // A word for each page, of which a bit stands for a row.
+    let mut rows = vec![0_u64; PAGES as usize];
+    for token in &tokens {
+        rows[(token / TOKENS) as usize] |= 1 << (token % TOKENS);
+    }
+    let of = |rows: &[u64]| rows.iter().map(|rows| rows.count_ones()).sum::<u32>();
+    let slot_bytes = rows.chunks(TOGETHER).map(of).max().unwrap_or(0) * ROW;
+    let batches = rows.len().div_ceil(TOGETHER);
+    let mut slots = reader.register_bytes(memory::leaked(batches * slot_bytes as usize)?, slot_bytes)?;
+    println!("{} rows of {ROW} bytes out of {PAGES} pages: {PAGE}", tokens.len());
 
     // The producer takes a slot for another page. The reader does not know of it.
     publisher.write(STALE, KeyTag(0xBEEF), |bytes| bytes.fill(0xFF))?;
 
     let deadline = clock::within(Duration::from_secs(10));
     let (mut right, mut missed, mut wrong) = (0, 0, 0);
-    for pages in of_pages.chunks(TOGETHER) {
+    let mut tokens = tokens.iter();
+    for (rows, locations) in rows.chunks(TOGETHER).zip(locations.chunks(TOGETHER)) {
         let mut batch = reader.batch().ok_or("all batches are in use")?;
-        let (mut slot, mut behind) = (slots.next(), 0);
-        for tokens in pages {
-            let page = peer.page(locations[(tokens[0] / TOKENS) as usize])?;
-            let numbers: Vec<u32> = tokens.iter().map(|token| token % TOKENS).collect();
-            let rows = Rows::of(ROW, &numbers)?;
-            match slot.take() {
-                Some(slot) => batch.read_rows(page, rows, slot).map_err(|(error, _slot)| error)?,
-                None => batch.read_rows_also(page, rows, behind)?,
-            }
-            behind += u32::try_from(rows.bytes())?;
-        }
+        let slot = slots.next().ok_or("a slot for each batch")?;
+        // Pages of which no row is asked for are not read.
+        batch.read_rows_of(&peer.regions()[0], locations, ROW, rows, slot)?;
         reader.submit(batch, deadline)?;
         let mut done = loop {
             reader.poll();
@@ -98,18 +94,18 @@ fn main() -> Result<(), Box<dyn Error>> {
                 None => reader.wait(deadline),
             }
         };
+        let tokens: Vec<&u32> = tokens.by_ref().take(of(rows) as usize).collect();
         for page in done.pages() {
             let rows = page.slot.bytes().ok_or("host memory")?.chunks_exact(ROW as usize);
-            let tokens = pages.iter().copied().flatten();
             match page.result() {
                 Ok(()) => {
-                    for (token, row) in tokens.zip(rows) {
-                        let is_right = row.iter().all(|&found| found == byte(*token));
+                    for (token, row) in tokens.iter().zip(rows) {
+                        let is_right = row.iter().all(|&found| found == byte(**token));
                         (right, wrong) = (right + u32::from(is_right), wrong + u32::from(!is_right));
                     }
                 }
                 Err(error @ PageError::Miss(_)) => {
-                    missed += u32::try_from(tokens.count())?;
+                    missed += u32::try_from(tokens.len())?;
                     println!("a batch that holds rows of page {STALE}: {error}");
                 }
                 Err(error) => return Err(error.into()),

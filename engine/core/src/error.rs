@@ -5,6 +5,7 @@ use core::fmt;
 use crate::id::Ticket;
 use crate::layout::LayoutMismatch;
 use crate::remote::PageRangeError;
+use crate::rows::RowsError;
 use crate::table::{Miss, Ready};
 use crate::time::Time;
 use crate::verbs_abi::WcStatus;
@@ -247,6 +248,22 @@ pub enum ReadError {
         /// The configured size of a chunk.
         chunk_bytes: u32,
     },
+    /// No row is named, or rows have no bytes.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// A call has another number of words than the rows of its pages have bits.
+    #[error(
+        "{words} words name the rows of {pages} pages of {rows} rows: give {} for each page",
+        rows.div_ceil(64)
+    )]
+    RowWords {
+        /// How many words there were.
+        words: usize,
+        /// How many pages.
+        pages: usize,
+        /// How many rows each page has.
+        rows: u32,
+    },
     /// The region has no such page.
     #[error(transparent)]
     Page(#[from] PageRangeError),
@@ -274,6 +291,8 @@ impl ReadError {
             Self::RowsBeyondPage { .. } => 2082,
             Self::RowsOfRegions { .. } => 2083,
             Self::RowTooLong { .. } => 2084,
+            Self::Rows(error) => error.code(),
+            Self::RowWords { .. } => 2097,
             Self::Page(error) => error.code(),
         }
     }

@@ -167,7 +167,7 @@ impl Rows {
 
     /// How many READs of at most `1 << shift` bytes bring them.
     pub(crate) const fn reads(&self, shift: u8) -> u32 {
-        RowReads::new(self.mask, self.row_bytes, shift).starts.count_ones()
+        RowReads::new(self.mask, self.row_bytes, shift).left()
     }
 }
 
@@ -214,7 +214,7 @@ const EVERY: [u64; 7] = [
 
 impl RowReads {
     /// Those of `mask`, in READs of at most `1 << shift` bytes. A row has no more bytes than that.
-    const fn new(mask: u64, row_bytes: u32, shift: u8) -> Self {
+    pub(crate) const fn new(mask: u64, row_bytes: u32, shift: u8) -> Self {
         // A READ ends with each row whose number is a multiple of a power of two, so that where a
         // READ begins takes no count of rows.
         let width = u32::BITS - (row_bytes - 1).leading_zeros();
@@ -238,6 +238,18 @@ impl RowReads {
     /// Bytes from the first row to the last. They are within a page, whose length is a u32.
     pub(crate) const fn span(&self) -> u32 {
         (u64::BITS - self.mask.leading_zeros()) * self.row_bytes
+    }
+
+    /// How many READs are left.
+    #[inline]
+    pub(crate) const fn left(&self) -> u32 {
+        self.starts.count_ones()
+    }
+
+    /// Whether no READ is left.
+    #[inline]
+    pub(crate) const fn is_over(&self) -> bool {
+        self.starts == 0
     }
 
     /// Without the first `n`.

@@ -193,26 +193,29 @@ fn neighbours_are_one_read_and_each_page_is_validated_once() {
 }
 
 #[test]
-fn a_slot_that_rows_have_landed_in_takes_a_whole_page() {
+fn a_slot_that_rows_have_landed_in_takes_a_whole_page_next() {
     with_rows(|sim, owner, engine, region, slots| {
-        let location = owner.location(3);
-        let mut batch = engine.batch().unwrap();
-        let rows = Rows::of(ROW, &[0, 2, 4]).unwrap();
-        batch.read_rows(region.page(location).unwrap(), rows, slots.pop().unwrap()).unwrap();
-        engine.submit(batch, sim.now(), LATE).unwrap();
-        let mut slot = None;
-        settle(engine, sim, LATE, |mut done| slot = done.pages().next().map(|page| page.slot));
-        let mut slot = slot.unwrap();
-        slot.bytes_mut().unwrap().fill(0xFF);
-        let mut batch = engine.batch().unwrap();
-        batch.read(region.page(location).unwrap(), slot).unwrap();
-        engine.submit(batch, sim.now(), LATE).unwrap();
-        settle(engine, sim, LATE, |mut done| {
-            let page = done.pages().next().unwrap();
-            page.result.unwrap();
-            let expected = owner.expected(location);
-            assert!(page.slot.bytes().unwrap().iter().all(|&byte| byte == expected));
-        });
+        let page = region.page(owner.location(3)).unwrap();
+        for round in 0..4 {
+            let mut batch = engine.batch().unwrap();
+            let slot = slots.pop().unwrap();
+            match round {
+                0 => batch.read_rows(page, Rows::of(ROW, &[1, 7]).unwrap(), slot).unwrap(),
+                2 => batch.read_rows_of(region, &[owner.location(3)], ROW, &[0b110], slot).unwrap(),
+                _ => batch.read(page, slot).unwrap(),
+            }
+            engine.submit(batch, sim.now(), LATE).unwrap();
+            settle(engine, sim, LATE, |mut done| {
+                let page = done.pages().next().unwrap();
+                page.result.unwrap();
+                let read = if round % 2 == 0 { 2 * ROW as usize } else { PAGE };
+                let expected = owner.expected(owner.location(3));
+                assert!(page.slot.bytes().unwrap()[..read].iter().all(|&byte| byte == expected));
+                slots.push(page.slot);
+            });
+        }
+        // Two READs of rows, a whole page in three chunks, and so on; and an entry each time.
+        assert_eq!(engine.rail_stats(RailIndex(0)).unwrap().posted, 2 + 3 + 1 + 3 + 4);
     });
 }
 

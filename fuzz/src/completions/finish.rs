@@ -6,15 +6,20 @@ use kvrail_core::error::PageError;
 use kvrail_core::memory::Slot;
 
 use super::owner::Owner;
-use super::world::{Flying, Part, World};
+use super::world::{Flying, Part, ROW, World};
 
 impl Part {
     /// Whether its slot holds the bytes that it must.
     fn is_in(&self, slot: &Slot, owner: &Owner) -> bool {
+        let (page, bytes) = (owner.expected(self.location), slot.bytes().expect("host memory"));
+        if let Some((rows, at)) = self.rows {
+            let rows = (0..64).filter(|row| rows >> row & 1 != 0).map(|row| &page[row * ROW..][..ROW]);
+            return bytes[at..].chunks_exact(ROW).zip(rows).all(|(found, row)| found == row);
+        }
         // A slot that several pages share has each at its place; a part alone is at the beginning.
         let at = if self.shares { self.from } else { 0 };
-        let expected = &owner.expected(self.location)[self.from..self.to];
-        &slot.bytes().expect("host memory")[at..at + expected.len()] == expected
+        let expected = &page[self.from..self.to];
+        &bytes[at..at + expected.len()] == expected
     }
 
     /// Whether the owner has not touched the page since it was submitted.

@@ -34,6 +34,8 @@ const RETRY: Nanos = Nanos(128_000);
 pub(super) const SLOW: u64 = 1 << 31;
 /// What destinations hold before a READ: the byte of no page's beginning.
 const STALE: u8 = 0xA5;
+/// Bytes of a row.
+pub(super) const ROW: usize = PAGE / 48;
 
 type Model = SimStorage<RAILS, OWNERS, LANES, DEPTH, CQ>;
 type State = EngineStorage<OWNERS, OWNERS, LANES, DEPTH, BATCHES, PAGES>;
@@ -138,6 +140,9 @@ pub(super) struct Part {
     /// Which bytes of the page are read, and to where in the slot: to the same place.
     pub(super) from: usize,
     pub(super) to: usize,
+    /// Of a page in a set of rows: which rows are read, as bits, and from which byte of the slot on
+    /// they land.
+    pub(super) rows: Option<(u64, usize)>,
     /// Whether it shares the slot of the page before.
     pub(super) shares: bool,
     /// Whether it is joined to the page before.
@@ -259,6 +264,9 @@ impl<'s, 'm> World<'s, 'm> {
         let (owner, slot) = (usize::from(what >> 7), usize::from(what & 0xf) % SLOTS);
         let Some((peer, region)) = self.peers[owner] else { return };
         let (location, kind) = (self.owners[owner].location(slot), what >> 4 & 7);
+        if kind == 3 {
+            return self.fill_set(batch, parts, slots, (owner, slot, usize::from(what & 0xf)));
+        }
         let (mut from, mut to) = (0, PAGE);
         // Only behind a page that leaves room: where pages overlap, either may have arrived last.
         let shares = kind == 6 && parts.last().is_some_and(|part| part.to == 2500);
@@ -288,8 +296,57 @@ impl<'s, 'm> World<'s, 'm> {
             }
         };
         if added {
-            let (withdrawn, told) = (false, None);
-            parts.push(Part { owner, peer, location, validated, from, to, shares, joined, withdrawn, told });
+            let (rows, withdrawn, told) = (None, false, None);
+            let part =
+                Part { owner, peer, location, validated, from, to, rows, shares, joined, withdrawn, told };
+            parts.push(part);
+        }
+    }
+
+    /// Adds rows of a few pages of an owner from `slot` on, which land in one slot. `what` chooses
+    /// the pages and the rows.
+    fn fill_set(
+        &mut self,
+        batch: &mut Batch<'s>,
+        parts: &mut Vec<Part>,
+        slots: &mut Vec<usize>,
+        (owner, slot, what): (usize, usize, usize),
+    ) {
+        // Far apart, neighbours of both ends, and none.
+        const ROWS: [u64; 4] = [0b1001_0001, 0b1100 << 20, 1 << 47 | 0b11, 0];
+        let (Some((peer, region)), Some(mut destination)) = (self.peers[owner], self.free.pop()) else {
+            return;
+        };
+        assert!(self.sim.unprotect(range_of(&destination)));
+        destination.bytes_mut().expect("host memory").fill(STALE);
+        let (n, step) = (1 + what / 2 % 4, 1 + what % 2);
+        let pages = (0..n).map(|i| self.owners[owner].location((slot + i * step) % SLOTS));
+        let pages: Vec<Location> = pages.collect();
+        let rows: Vec<u64> = (0..n).map(|i| ROWS[(what + i) % ROWS.len()]).collect();
+        let index = destination.index();
+        match batch.read_rows_of(&region, &pages, ROW as u32, &rows, destination) {
+            Ok(()) => slots.push(index),
+            Err(mut rejected) => {
+                let destination = rejected.slots.next().expect("the slot comes back");
+                return self.give_back(destination);
+            }
+        }
+        let (first, mut at) = (parts.len(), 0);
+        for (location, rows) in pages.into_iter().zip(rows).filter(|(_, rows)| *rows != 0) {
+            parts.push(Part {
+                owner,
+                peer,
+                location,
+                validated: true,
+                from: 0,
+                to: PAGE,
+                rows: Some((rows, at)),
+                shares: parts.len() > first,
+                joined: false,
+                withdrawn: false,
+                told: None,
+            });
+            at += rows.count_ones() as usize * ROW;
         }
     }
 

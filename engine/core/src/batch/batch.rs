@@ -54,6 +54,7 @@ impl<'s> Batch<'s> {
         head.has_rows = false;
         head.has_shared = false;
         head.in_range = 0;
+        head.in_sets = 0;
         Self {
             buffer: ManuallyDrop::new(buffer),
             len: 0,
@@ -297,7 +298,8 @@ impl<'s> Batch<'s> {
         let len = core::mem::take(&mut self.len);
         self.last = PageShape::NONE;
         let head = self.buffer.head_mut();
-        (head.has_planned, head.has_rows, head.has_shared, head.in_range) = (false, false, false, 0);
+        (head.has_planned, head.has_rows, head.has_shared) = (false, false, false);
+        (head.in_range, head.in_sets) = (0, 0);
         let pages = &mut self.buffer.pages_mut()[..len as usize];
         for page in &mut *pages {
             page.slot = page.slot.take().and_then(Slot::unmark);
@@ -315,7 +317,8 @@ impl<'s> Batch<'s> {
         let len = core::mem::take(&mut self.len);
         self.last = PageShape::NONE;
         let head = self.buffer.head_mut();
-        (head.has_planned, head.has_rows, head.has_shared, head.in_range) = (false, false, false, 0);
+        (head.has_planned, head.has_rows, head.has_shared) = (false, false, false);
+        (head.in_range, head.in_sets) = (0, 0);
         let pages = &mut self.buffer.pages_mut()[..len as usize];
         pages.iter_mut().filter_map(|page| page.slot.take().and_then(Slot::unmark))
     }

@@ -1,7 +1,7 @@
 //! A batch that is done: a result for each page, and the slots back.
 
 use super::batch::Batch;
-use super::groups::settle;
+use super::groups::{clear_sets, settle};
 use super::pool::Buffer;
 use super::ranges::{next_range, range_of};
 use crate::error::PageError;
@@ -58,12 +58,15 @@ impl<'s> Done<'s> {
     #[inline]
     pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
         let len = u32::from(buffer.head().len);
-        let shared = buffer.head().has_shared;
-        let marked = buffer.head().has_planned || buffer.head().has_rows;
-        if shared {
-            settle(&mut buffer.pages_mut()[..len as usize]);
+        let head = buffer.head();
+        let (shared, in_sets) = (head.has_shared, head.in_sets > 0);
+        let (marked, whole) = (head.has_planned || head.has_rows, head.failed == 0);
+        let pages = &mut buffer.pages_mut()[..len as usize];
+        if in_sets && whole && !shared {
+            clear_sets(pages);
+        } else if shared || in_sets {
+            settle(pages);
         } else if marked {
-            let pages = &mut buffer.pages_mut()[..len as usize];
             pages.iter_mut().filter_map(|page| page.slot.as_mut()).for_each(Slot::clear_marks);
         }
         // A slot may have been taken before the batch was done, if the batch reports its pages.

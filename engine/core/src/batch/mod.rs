@@ -10,6 +10,7 @@
 //! | `in_flight.rs` | which batches the engine has, which are late, which are done |
 //! | `planned.rs` | pages that land by a plan, share a slot or are joined |
 //! | `rows.rs` | rows of pages that land one behind the other |
+//! | `row_sets.rs` | rows of many pages that join in one call, with one slot |
 //! | `many.rs` | many pages that join in one call, with consecutive slots |
 //! | `ranges.rs` | ranges of the slots of consecutive pages |
 //! | `landing.rs` | the memory that validating READs write into |
@@ -24,6 +25,7 @@ mod many;
 mod planned;
 pub(crate) mod pool;
 mod ranges;
+mod row_sets;
 mod rows;
 mod shape;
 

@@ -169,6 +169,8 @@ impl Batch<'_> {
         let pages = self.buffer.pages();
         let slot = |at: u32| pages[at as usize].slot.as_ref().ok_or(ReadError::NoSlot);
         let last = self.len.checked_sub(1).ok_or(ReadError::NoSlot)?;
+        let page = &pages[last as usize];
+        let last = if page.phase == Phase::InSet { last - u32::from(page.seg_len) } else { last };
         let at = slot(last)?.shares().unwrap_or(last);
         Ok((slot(at)?, at))
     }

@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 use crate::layout::LayoutTable;
 use crate::limits::{GROUP, narrow};
 use crate::page::list::{Linked, PageLink, PageRef, Queued, Reported, Validating};
-use crate::page::{Page, PageTable, are_at_rest};
+use crate::page::{Page, PageTable, Phase, are_at_rest};
 use crate::plan::lives::{Epoch, PlanLives};
 use crate::ring::free::FreeSet;
 use crate::time::Time;
@@ -37,12 +37,14 @@ pub(crate) struct Head {
     pub(crate) started: bool,
     /// Whether a page lands by a plan.
     pub(crate) has_planned: bool,
-    /// Whether rows of some page are read.
+    /// Whether rows of a page are read, which leave a mark in their slot.
     pub(crate) has_rows: bool,
     /// Whether a page shares the slot of another page, or is joined to one.
     pub(crate) has_shared: bool,
     /// How many pages from the first on joined in one call, with consecutive slots.
     pub(crate) in_range: u16,
+    /// How many pages are in sets, behind the first of each.
+    pub(crate) in_sets: u16,
     /// How many pages were retired without having arrived.
     pub(crate) failed: u16,
     /// The epoch in which no plan of the batch's pages had been forgotten. It means something only
@@ -71,6 +73,7 @@ impl Head {
         has_rows: false,
         has_shared: false,
         in_range: 0,
+        in_sets: 0,
         failed: 0,
         plan_epoch: Epoch::FIRST,
         must_settle_each: false,
@@ -309,6 +312,26 @@ impl<'s> Held<'s> {
         let start = UnsafeCell::raw_get(cells.as_ptr());
         // SAFETY: as in `at`, for each of the `len` pages, which lie within one slice of cells.
         unsafe { core::slice::from_raw_parts_mut(start, cells.len()) }
+    }
+
+    /// The pages of the set that begins with `first`.
+    #[inline]
+    pub(crate) fn set(&mut self, first: PageRef) -> &mut [Page] {
+        let len = self.set_len(first);
+        self.slice(first, len.into())
+    }
+
+    /// How many pages the set has that begins with `page`; 1 if none does.
+    #[inline]
+    pub(crate) fn set_len(&mut self, page: PageRef) -> u16 {
+        if self.at(page).begins_set() { self.at(PageRef(page.0 + 1)).seg_done } else { 1 }
+    }
+
+    /// The first page of the set that `page` belongs to; `page` itself if it is in none.
+    #[inline]
+    pub(crate) fn first_of_set(&mut self, page: PageRef) -> PageRef {
+        let p = self.at(page);
+        if p.phase == Phase::InSet { PageRef(page.0 - u32::from(p.seg_len)) } else { page }
     }
 
     /// The first page of a batch.

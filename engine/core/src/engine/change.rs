@@ -42,8 +42,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let pages = usize::from(self.pages.head(batch).len);
         let place = u32::try_from(page).ok().filter(|_| page < pages);
         let place = place.ok_or(FlightError::NoPage { ticket, page, pages })?;
-        let withdrawn = self.pages.first(batch).0 + place;
-        let failed = self.cancel(batch, |_, at, _| (at.0 == withdrawn).then_some(PageError::Withdrawn));
+        // The rows of one call are given up together.
+        let withdrawn = self.pages.first_of_set(PageRef(self.pages.first(batch).0 + place));
+        let failed = self.cancel(batch, |_, at, _| (at == withdrawn).then_some(PageError::Withdrawn));
         Ok(failed > 0)
     }
 

@@ -174,11 +174,14 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let count = u32::from(record.count);
             let done = count.min(head.wrapping_sub(seq));
             seq = seq.wrapping_add(done);
-            bytes += u64::from(done) * u64::from(record.len);
-            pages += self.arrived(record.page, record.covers(done), record.run, lane);
-            if done < count {
-                *self.lanes.record(index, seq) = record.behind(done);
+            if done == count {
+                bytes += record.bytes();
+            } else {
+                let behind = self.behind(record, done);
+                bytes += record.bytes() - behind.bytes();
+                *self.lanes.record(index, seq) = behind;
             }
+            pages += self.arrived(record.page, record.covers(done), record.run, lane);
         }
         let lane = &mut self.lanes[index];
         lane.bytes -= bytes;
@@ -205,7 +208,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// one page, which have arrived over `lane`. Returns how many pages have arrived by it.
     #[inline]
     fn arrived(&mut self, first: PageRef, n: u32, run: Run, lane: LaneSet) -> u64 {
-        if run == Run::Chunks {
+        if matches!(run, Run::Chunks | Run::JoinedRows | Run::SetEntries) {
+            if run == Run::SetEntries {
+                self.set_entries_arrived(first, n);
+                return 0;
+            }
             let page = self.pages.at(first);
             page.mark(lane);
             page.left -= n;
@@ -250,7 +257,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 self.queue_validation(first, batch);
                 0
             }
-            Run::PerPage | Run::NoValidation | Run::Chunks => self.each_arrived(first, n, batch, lane),
+            _ => self.each_arrived(first, n, batch, lane),
         }
     }
 
@@ -333,8 +340,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Accounts for a wr that has finished, for each of its pages.
     pub(super) fn drop_wr(&mut self, wr: Record) {
-        for i in 0..wr.covers(1) {
-            self.drop_chunk(PageRef(wr.page.0 + i));
+        let (first, n) = self.counted_in(wr);
+        for i in 0..n {
+            self.drop_chunk(PageRef(first.0 + i));
         }
     }
 
@@ -366,7 +374,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             }
             Phase::NoValidation => p.phase = Phase::Arrived,
             Phase::Failed => p.phase = Phase::Lost,
-            Phase::Arrived | Phase::Lost => debug_assert!(false, "a page retires once"),
+            Phase::Arrived | Phase::Lost | Phase::InSet => debug_assert!(false, "a page retires once"),
         }
         self.retire(page);
     }
@@ -376,8 +384,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     #[inline]
     fn queue_validation(&mut self, page: PageRef, batch: u16) {
         let Self { pages, peers, .. } = self;
-        let source = pages.at(page).source;
-        if page.0 > pages.first(batch).0 {
+        let (source, begins_set) = (pages.at(page).source, pages.at(page).begins_set());
+        // The entries of a set are asked for together.
+        if page.0 > pages.first(batch).0 && !begins_set {
             let before = pages.at(PageRef(page.0 - 1));
             // The data of the page before has arrived, too, and its validating READ is not posted
             // yet, so one READ may bring the entries of both. The link of a retired page is that of

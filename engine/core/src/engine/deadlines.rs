@@ -64,7 +64,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             chunks: page.chunks(shift),
         };
         self.emit(|engine| EngineEvent::DeadlinePassed { batch: engine.ticket(batch), deadline });
-        self.cancel(batch, |_, _, page| Some(late(page)));
+        self.cancel(batch, |_, _, pages| pages.first().map(late));
         self.in_flight.set_overdue(batch);
     }
 
@@ -73,11 +73,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.cancel_some(peer, |_, _| Some(PageError::PeerGone));
     }
 
-    /// Fails those pages in flight from one peer for which `why` gives an error.
+    /// Fails those pages in flight from one peer for which `why` gives an error, as
+    /// [`cancel`](Self::cancel) does.
     pub(super) fn cancel_some(
         &mut self,
         peer: u16,
-        why: impl Fn(&[RemotePlace], &Page) -> Option<PageError>,
+        why: impl Fn(&[RemotePlace], &[Page]) -> Option<PageError>,
     ) {
         if self.peers[usize::from(peer)].in_flight() == 0 {
             return;
@@ -88,31 +89,34 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 && let Some((batch, behind)) = self.in_flight.next_flying(group, from)
             {
                 from = behind;
-                self.cancel(
-                    batch,
-                    |remotes, _, page| if page.peer() == peer { why(remotes, page) } else { None },
-                );
+                self.cancel(batch, |remotes, _, pages| match pages {
+                    [page, ..] if page.peer() == peer => why(remotes, pages),
+                    _ => None,
+                });
             }
         }
     }
 
-    /// Fails those unretired pages of a batch for which `why` gives an error; it gets each page and
-    /// its place. Their unposted chunks are accounted for here, their outstanding chunks when these
-    /// complete or their lane is quiet. Other batches may become done by it, too. Returns how many
-    /// pages it has failed.
+    /// Fails those unretired pages of a batch for which `why` gives an error; it gets each page,
+    /// with pages behind it, at least those of its set, and its place. Their unposted chunks are
+    /// accounted for here, their outstanding chunks when these complete or their lane is quiet.
+    /// Other batches may become done by it, too. Returns how many pages it has failed.
     pub(super) fn cancel(
         &mut self,
         batch: u16,
-        why: impl Fn(&[RemotePlace], PageRef, &Page) -> Option<PageError>,
+        why: impl Fn(&[RemotePlace], PageRef, &[Page]) -> Option<PageError>,
     ) -> usize {
         let first = self.pages.first(batch);
         let head = self.pages.head(batch);
         let (len, class) = (head.len, usize::from(head.class));
-        let hit = |remotes: &[RemotePlace], at: u32, page: &Page| {
-            !page.is_retired() && why(remotes, PageRef(at), page).is_some()
+        // How many of consecutive pages are hit, from `at` on.
+        let hits = |remotes: &[RemotePlace], at: PageRef, pages: &[Page]| {
+            let unretired = (0..pages.len()).filter(|&i| !pages[i].is_retired());
+            // Places of pages fit a u32.
+            unretired.filter(|&i| why(remotes, PageRef(at.0 + i as u32), &pages[i..]).is_some()).count()
         };
         let (pages, remotes) = (&mut self.pages, &*self.regions.remotes);
-        if !(first.0..).zip(&*pages.slice(first, u32::from(len))).any(|(at, page)| hit(remotes, at, page)) {
+        if hits(remotes, first, pages.slice(first, u32::from(len))) == 0 {
             return 0;
         }
         settle_pages(pages.slice(first, u32::from(len)));
@@ -128,7 +132,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let (peer, seg_len) = (page.peer(), page.seg_len);
             at += seg_len;
             let segment_pages = &*pages.slice(segment, u32::from(seg_len));
-            let hits = (segment.0..).zip(segment_pages).filter(|(at, page)| hit(remotes, *at, page)).count();
+            let hits = hits(remotes, segment, segment_pages);
             let unretired = segment_pages.iter().filter(|page| !page.is_retired()).count();
             if hits == 0 {
                 continue;
@@ -140,8 +144,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             }
             for i in 0..u32::from(seg_len) {
                 let at = PageRef(segment.0 + i);
-                let page = self.pages.at(at);
-                if let Some(error) = why(self.regions.remotes, at, page).filter(|_| !page.is_retired()) {
+                let pages = &*self.pages.slice(at, u32::from(seg_len) - i);
+                let page = &pages[0];
+                let unretired = Some(pages).filter(|_| !page.is_retired());
+                if let Some(error) = unretired.and_then(|pages| why(self.regions.remotes, at, pages)) {
                     failed += usize::from(page.phase != Phase::Failed);
                     self.fail_page(at, error);
                     self.stop_validating(at, i + 1 < u32::from(seg_len));
@@ -173,6 +179,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return;
         }
         self.pages.at(page).left -= 1;
+        if self.pages.at(page).begins_set() {
+            // None of its entries has been asked for when it is validated again.
+            self.pages.at(PageRef(page.0 + 1)).left = 0;
+        }
         let next = PageRef(page.0 + 1);
         if has_next && self.pages.at(next).validate.is_behind() {
             self.pages.at(next).validate = PageLink::OUT;

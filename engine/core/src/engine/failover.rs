@@ -55,6 +55,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             EngineEvent::LaneFailing { lane: lane.id, outstanding: lane.outstanding() }
         });
         self.rails.refresh(rail);
+        self.split_joined_rows(index);
         self.lanes.split_records(index);
         self.lanes.dying += 1;
         self.unlink_lane(narrow(index));
@@ -178,11 +179,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let first = self.pages.at(segment);
         let (seg_len, mut seg_done) = (first.seg_len, first.seg_done);
         while seg_done < seg_len {
-            let p = self.pages.at(PageRef(segment.0 + u32::from(seg_done)));
+            let at = PageRef(segment.0 + u32::from(seg_done));
+            let p = self.pages.at(at);
             if p.next < p.chunks(shift) {
                 break;
             }
-            seg_done += 1;
+            seg_done += self.pages.set_len(at);
         }
         self.pages.at(segment).seg_done = seg_done;
         if seg_done == seg_len {
@@ -194,7 +196,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Whether all pages of a wr have failed. A READ of several entries is needed as long as one of
     /// its pages has not failed.
     pub(super) fn is_dead(&mut self, wr: Record) -> bool {
-        self.pages.slice(wr.page, wr.covers(1)).iter().all(|page| page.phase == Phase::Failed)
+        let (first, n) = self.counted_in(wr);
+        self.pages.slice(first, n).iter().all(|page| page.phase == Phase::Failed)
     }
 
     /// Removes those wrs of a quiet lane whose pages have failed, and accounts for them. A suspect

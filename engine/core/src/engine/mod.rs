@@ -8,6 +8,7 @@
 //! | `register.rs` | the control path: destination memory |
 //! | `pools.rs` | the control path: layouts, plans, what peers have published |
 //! | `submit.rs` | batches are submitted, and come back done |
+//! | `row_sets.rs` | what completions mean for sets of rows |
 //! | `change.rs` | batches in flight are withdrawn, whole or page by page, or change their class |
 //! | `report.rs` | pages are told of before their batch is done |
 //! | `schedule.rs` | which peer has its turn, and which rail and lane take its work |
@@ -32,6 +33,7 @@ mod post;
 mod reconnect;
 mod register;
 mod report;
+mod row_sets;
 mod schedule;
 mod setup;
 mod start;

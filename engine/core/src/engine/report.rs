@@ -155,7 +155,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     fn report_each(&mut self, batch: u16, first: PageRef, n: u32) {
         let begin = self.pages.first(batch);
         let head = self.pages.head(batch);
-        let (len, through_hub, has_groups) = (u32::from(head.len), head.origin != 0, head.has_shared);
+        let (len, through_hub, has_groups) =
+            (u32::from(head.len), head.origin != 0, head.has_shared || head.in_sets > 0);
         for page in first.0..first.0 + n {
             let mut told = page..page + 1;
             if has_groups {

@@ -187,7 +187,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Whether a segment whose deadline passes `slack` from now would be late if it were begun now.
     #[cold]
     fn hopeless(&mut self, slack: Nanos, segment: PageRef, len: u16) -> bool {
-        let bytes = self.pages.slice(segment, u32::from(len)).iter().map(|page| u64::from(page.len)).sum();
+        let pages = self.pages.slice(segment, u32::from(len)).iter().filter(|page| !page.is_retired());
+        let bytes = pages.map(|page| u64::from(page.len)).sum();
         self.rails.would_be_late(slack, bytes)
     }
 

@@ -88,7 +88,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         let index = buffer.index();
         let head = buffer.head_mut();
         let serial = head.serial;
-        head.left = head.len;
+        head.left = head.len - head.in_sets;
         head.failed = 0;
         head.deadline = deadline;
         head.started = false;
@@ -203,24 +203,30 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
 
     /// Accounts for a page that is retired: in its peer's counters and in its batch.
     pub(super) fn retire(&mut self, page: PageRef) {
+        // A set counts as many pages as it has.
+        let pages = self.pages.set_len(page);
+        let n = u64::from(pages);
         let p = self.pages.at(page);
         debug_assert!(p.is_retired() && p.left == 0, "a retired page has no chunk that has not finished");
         let (batch, result) = (p.batch, p.result());
         let peer = &mut self.peers[usize::from(p.peer())];
         let stats = &mut peer.stats;
         match result {
-            Ok(()) => stats.pages += 1,
-            Err(PageError::Miss(_)) => stats.misses += 1,
-            Err(PageError::Fault { .. } | PageError::SetAside { .. }) => stats.faults += 1,
+            Ok(()) => stats.pages += n,
+            Err(PageError::Miss(_)) => stats.misses += n,
+            Err(PageError::Fault { .. } | PageError::SetAside { .. }) => stats.faults += n,
             Err(PageError::Withdrawn) => {
-                stats.withdrawn = stats.withdrawn.saturating_add(1);
-                peer.submitted -= 1;
+                stats.withdrawn = stats.withdrawn.saturating_add(pages.into());
+                peer.submitted -= n;
             }
-            Err(_) => stats.late += 1,
+            Err(_) => stats.late += n,
         }
         self.pages.head(batch).failed += u16::from(result.is_err());
         self.report(page, 1);
-        self.emit_result(page, result);
+        match result {
+            Ok(()) => self.emit_arrived(page, pages.into()),
+            Err(_) => self.emit_result(page, result),
+        }
         self.release_batch(batch, 1);
     }
 

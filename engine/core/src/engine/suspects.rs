@@ -25,7 +25,8 @@ use crate::lane::record::{Record, VALIDATE};
 use crate::lane::{Fatal, Hold, Lane, LaneState, NO_LANE};
 use crate::limits::MAX_RAILS;
 use crate::page::list::PageRef;
-use crate::page::{Page, PageTable, settle_pages};
+use crate::page::row_set::RowSet;
+use crate::page::{Page, PageTable, Phase, settle_pages};
 use crate::peer::{Forbidden, Trial};
 use crate::provider::Provider;
 use crate::regions::faults::{FAULTY, FaultLimits, SUSPECTED};
@@ -93,6 +94,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let entry = remote.table + u64::from(page.entry) * ENTRY_BYTES;
             return (entry, record.len, remote.table_keys[remote_rail]);
         }
+        if page.begins_set() {
+            let set = RowSet::of(self.pages.set(record.page), self.chunk_shift);
+            let read = set.joined(record.chunk).next();
+            return read.map_or((0, record.len, 0), |r| (r.remote, r.len, remote.keys[remote_rail]));
+        }
         let Some(plan) = page.plan() else {
             let (offset, len) = match page.row_reads(record.chunk, self.chunk_shift) {
                 Some(mut rows) => {
@@ -134,8 +140,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let rail = self.lanes[index].rail;
         let error = PageError::Fault { status, vendor_err, rail, remote_addr, len, rkey };
         self.pages.head(batch).must_settle_each = true;
-        for i in 0..record.covers(1) {
-            let page = PageRef(record.page.0 + i);
+        let (faulty, n) = self.counted_in(record);
+        for i in 0..n {
+            let page = PageRef(faulty.0 + i);
             self.fail_page(page, error);
             self.trim(page);
         }
@@ -175,7 +182,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Fails those pages in flight from a peer that are set aside.
     pub(super) fn fail_set_aside_of_peer(&mut self, peer: u16, now: Time) {
         let shift = self.chunk_shift;
-        self.cancel_some(peer, |remotes, page| forbid(remotes, page, shift, now));
+        self.cancel_some(peer, |remotes, pages| forbid(remotes, pages, shift, now));
     }
 
     /// Fails those pages of a batch that are set aside.
@@ -190,7 +197,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             self.look_at_faults(peer, now);
         }
         let shift = self.chunk_shift;
-        self.cancel(batch, |remotes, _, page| forbid(remotes, page, shift, now));
+        self.cancel(batch, |remotes, _, pages| forbid(remotes, pages, shift, now));
     }
 
     /// Looks at the suspects of the next few peers.
@@ -225,9 +232,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let seq = self.lanes[usize::from(from)].tail;
         let suspect = *self.lanes.record(usize::from(from), seq);
         if self.is_dead(suspect) {
-            // Another READ of the page has failed it. A page that has failed does not know any more
-            // which of its rows are read, so the READ would go to a wrong place.
-            self.purge_peer(peer);
+            // Another wr of its page was the cause. What a failed page reads is not known any more.
+            self.pass_over(usize::from(from));
+            self.drop_wr(suspect);
             return true;
         }
         let class = self.class_of(suspect);
@@ -266,21 +273,27 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Posts the suspect of the quiet lane `from`, the first in the peer's list, on `lane`, which
     /// is kept for suspects.
     fn try_on(&mut self, lane: usize, from: usize, now: Time) {
-        let suspect = &mut self.lanes[from];
-        let (seq, peer) = (suspect.tail, usize::from(suspect.peer));
-        suspect.tail = seq.wrapping_add(1);
-        suspect.suspect = false;
-        self.peers[peer].suspects = suspect.next;
+        let (seq, peer) = (self.lanes[from].tail, usize::from(self.lanes[from].peer));
         self.peers[peer].tried = Trial::begin(now);
         let record = *self.lanes.record(from, seq);
         let head = self.lanes[lane].head;
         *self.lanes.record(lane, head) = record;
-        self.free_lane(from);
+        self.pass_over(from);
         self.lanes[lane].hold.insert(Hold::TRYING);
         self.emit(|engine| EngineEvent::SuspectTried { lane: engine.lanes[lane].id });
         let rail = usize::from(self.lanes[lane].rail);
         self.rails[rail].stats.reposted += 1;
         self.post(lane, 1, now);
+    }
+
+    /// Takes the suspect of the quiet lane `from`, the first in the peer's list, off that lane.
+    fn pass_over(&mut self, from: usize) {
+        let suspect = &mut self.lanes[from];
+        suspect.tail = suspect.tail.wrapping_add(1);
+        suspect.suspect = false;
+        let (peer, next) = (usize::from(suspect.peer), suspect.next);
+        self.peers[peer].suspects = next;
+        self.free_lane(from);
     }
 
     /// Looks whether the path on which a suspect is tried has carried another READ since the last
@@ -383,10 +396,18 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 }
 
-/// The error of a page that is set aside; `None` if it may be read.
-fn forbid(remotes: &[RemotePlace], page: &Page, shift: u8, now: Time) -> Option<PageError> {
+/// The error of the first of `pages` if it is set aside; `None` if it may be read. Behind it
+/// stand at least the others of its set.
+fn forbid(remotes: &[RemotePlace], pages: &[Page], shift: u8, now: Time) -> Option<PageError> {
+    let [page, behind @ ..] = pages else { return None };
     let first = usize::from(page.source.region());
     let RemotePlace { regions, faults, .. } = &remotes[first];
+    if page.begins_set() {
+        let [second, ..] = behind else { return None };
+        let set = pages.get(..second.seg_done.into()).filter(|_| page.phase != Phase::Failed)?;
+        let mut spans = RowSet::of(set, shift).spans();
+        return spans.find_map(|(addr, len)| faults.forbid(addr, len, now));
+    }
     if *regions <= 1 {
         return faults.forbid(page.remote, page.span(shift), now);
     }

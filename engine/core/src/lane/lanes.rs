@@ -77,7 +77,7 @@ impl<'s, L> Lanes<'s, L> {
             let run = *self.record(lane, seq);
             for i in 0..u32::from(run.count) {
                 let wr = if i == 0 { run } else { run.behind(i) };
-                *self.record(lane, seq) = Record::one(wr.page, wr.chunk, wr.len);
+                *self.record(lane, seq) = wr.alone();
                 seq = seq.wrapping_add(1);
             }
         }

@@ -43,6 +43,12 @@ pub(crate) enum Run {
     Validating,
     /// Chunks of one page have arrived, from `chunk` on.
     Chunks,
+    /// As `Chunks`, of a [set](crate::page::row_set) whose READs have several lengths: `len` is
+    /// what all of them read.
+    JoinedRows,
+    /// The entries of pages of one [set](crate::page::row_set) have arrived: the wr is one of the
+    /// set's validating READs.
+    SetEntries,
 }
 
 impl Record {
@@ -54,7 +60,7 @@ impl Record {
         debug_assert!(n < u32::from(self.count), "a wr remains");
         let count = self.count - narrow(n as usize);
         match self.run {
-            Run::Chunks => Self { chunk: self.chunk + n, count, ..self },
+            Run::Chunks | Run::JoinedRows => Self { chunk: self.chunk + n, count, ..self },
             _ => Self { page: PageRef(self.page.0 + n), count, ..self },
         }
     }
@@ -65,10 +71,24 @@ impl Record {
         if self.chunk == VALIDATE { wrs * (self.len / ENTRY_BYTES as u32) } else { wrs }
     }
 
-    /// The record of one wr.
+    /// How many bytes all of its wrs read.
     #[inline]
-    pub(crate) fn one(page: PageRef, chunk: u32, len: u32) -> Self {
-        Self { page, chunk, len, count: 1, run: Run::PerPage }
+    pub(crate) fn bytes(&self) -> u64 {
+        let each = if self.run == Run::JoinedRows { 1 } else { self.count };
+        u64::from(each) * u64::from(self.len)
+    }
+
+    /// The record of its first wr. It is not of [`Run::JoinedRows`], unless it has one wr.
+    #[inline]
+    pub(crate) fn alone(self) -> Self {
+        debug_assert!(self.run != Run::JoinedRows || self.count == 1);
+        let run = match self.run {
+            // A set counts its chunks and entries as one page.
+            run @ (Run::Chunks | Run::SetEntries) => run,
+            Run::JoinedRows => Run::Chunks,
+            _ => Run::PerPage,
+        };
+        Self { count: 1, run, ..self }
     }
 }
 

@@ -61,7 +61,8 @@ bitflags! {
         /// The number of the plan of the page that lands here, plus 1; 0 for a page without a plan.
         const PLAN = (MAX_PLANS as u32) << SlotFlags::PLAN_SHIFT;
         /// The number of work requests of that plan, minus 1. Without a plan: how many READs bring
-        /// the rows of a page, or 0 if it is read whole.
+        /// the rows of a page, or 0 if it is read whole; or, of a set of rows, `MAX_ROWS` more
+        /// than the number of its READs.
         const WRS = (MAX_CHUNKS - 1) << SlotFlags::WRS_SHIFT;
         /// The page that lands here and the page of the slot before in the batch are one.
         const JOINED = 1 << 31;
@@ -94,15 +95,31 @@ impl SlotFlags {
         self.intersection(kept).union(Self::from_bits_retain(reads << Self::WRS_SHIFT))
     }
 
-    /// How many READs the page has if it lands by a plan or as rows; `None` if it is read whole.
+    /// The same flags with the `reads` READs (1 to `MAX_SET_READS`) of a set of rows, and no plan.
+    const fn with_set(self, reads: u32) -> Self {
+        debug_assert!(reads >= 1 && reads <= MAX_SET_READS);
+        let kept = Self::DEVICE.union(Self::VIEW).union(Self::JOINED);
+        self.intersection(kept).union(Self::from_bits_retain((MAX_ROWS + reads) << Self::WRS_SHIFT))
+    }
+
+    /// How many READs the page has if it lands by a plan, as rows or as a set of rows; `None` if it
+    /// is read whole.
     #[inline]
     const fn wrs(self) -> Option<u32> {
         let wrs = self.intersection(Self::WRS).bits() >> Self::WRS_SHIFT;
         match (self.intersection(Self::PLAN).is_empty(), wrs) {
             (true, 0) => None,
-            (true, reads) => Some(reads),
+            (true, reads) if reads <= MAX_ROWS => Some(reads),
+            (true, more) => Some(more - MAX_ROWS),
             (false, less) => Some(less + 1),
         }
+    }
+
+    /// What stands at `WRS` if there is no plan; 0 if there is one.
+    #[inline]
+    const fn rows(self) -> u32 {
+        let wrs = self.intersection(Self::WRS).bits() >> Self::WRS_SHIFT;
+        if self.intersection(Self::PLAN).is_empty() { wrs } else { 0 }
     }
 
     #[inline]
@@ -114,7 +131,9 @@ impl SlotFlags {
     }
 }
 
-const_assert!(MAX_ROWS < MAX_CHUNKS);
+/// The most READs of a set of rows.
+pub(crate) const MAX_SET_READS: u32 = MAX_CHUNKS - 1 - MAX_ROWS;
+const_assert!(MAX_ROWS < MAX_SET_READS);
 // The four fields do not overlap, and fill the word.
 const_assert_eq!(
     SlotFlags::DEVICE.bits() + SlotFlags::VIEW.bits() + SlotFlags::PLAN.bits(),
@@ -183,6 +202,12 @@ impl Slot {
     #[inline]
     pub(super) const fn new(addr: NonNull<u8>, len: u32, index: u32, of: SlotRegion, access: Access) -> Self {
         Self { addr, len, index, slot_region: of, flags: SlotFlags::new(access) }
+    }
+
+    /// A slot of 16 bytes that is never looked at.
+    #[cfg(test)]
+    pub(crate) const fn of_test() -> Self {
+        Self::new(NonNull::dangling(), 16, 0, SlotRegion::NONE, Access::Device)
     }
 
     /// Another slot of the same region with the same marks.
@@ -287,6 +312,17 @@ impl Slot {
         self.flags = self.flags.with_rows(reads);
     }
 
+    /// Notes that a set of rows lands here by `reads` READs (1 to `MAX_SET_READS`).
+    pub(crate) const fn take_set(&mut self, reads: u32) {
+        self.flags = self.flags.with_set(reads);
+    }
+
+    /// Whether a set of rows lands here.
+    #[inline]
+    pub(crate) const fn has_set(&self) -> bool {
+        self.flags.rows() > MAX_ROWS
+    }
+
     /// How many READs the page that lands here has, by its plan or for its rows; `None` if it is
     /// read whole.
     #[inline]
@@ -297,8 +333,8 @@ impl Slot {
     /// Whether rows of a page land here.
     #[inline]
     pub(crate) const fn has_rows(&self) -> bool {
-        self.flags.intersection(SlotFlags::PLAN).is_empty()
-            && !self.flags.intersection(SlotFlags::WRS).is_empty()
+        let rows = self.flags.rows();
+        rows >= 1 && rows <= MAX_ROWS
     }
 
     /// Notes that the page that lands here, and the page of the slot before in the batch, are one.

@@ -2,6 +2,7 @@
 
 pub(crate) mod lane_set;
 pub(crate) mod list;
+pub(crate) mod row_set;
 pub(crate) mod segment;
 
 use self::lane_set::LaneSet;
@@ -14,6 +15,7 @@ use crate::rows::RowReads;
 use crate::table::{Entry, EntryValue, Generation, KeyTag, NO_ENTRY, Ready};
 
 /// The state of a page.
+// Those of a page of a done batch that has arrived come first, so that one comparison tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -21,6 +23,11 @@ pub(crate) enum Phase {
     /// already, as one of several consecutive pages of which the first notes that all have
     /// [`landed`](Page::landed), until [`settle_pages`] writes it into each.
     NoValidation,
+    /// Retired: the page has arrived.
+    Arrived,
+    /// Retired from the beginning: a page of a [set](row_set) behind the first, which stands for
+    /// all of them.
+    InSet,
     /// The page is to be validated. When its last chunk arrives its table entry is read.
     NeedsValidation,
     /// The data of the page has arrived, and its table entry is being read.
@@ -28,8 +35,6 @@ pub(crate) enum Phase {
     /// The page has failed and is not retired yet: some of its chunks are outstanding, and what
     /// they bring no longer matters. No further chunk is posted. `claim` says why it failed.
     Failed,
-    /// Retired: the page has arrived.
-    Arrived,
     /// Retired: the page has not arrived, `claim` says why.
     Lost,
 }
@@ -141,7 +146,23 @@ impl Page {
     /// the READs of its rows.
     #[inline]
     pub(crate) fn chunks(&self, shift: u8) -> u32 {
-        self.slot.as_ref().and_then(Slot::wrs).unwrap_or_else(|| chunks(self.len, shift))
+        // A page without a slot has nothing to post: its slot was taken, or it is in a set.
+        self.slot.as_ref().map_or(0, |slot| slot.wrs().unwrap_or_else(|| chunks(self.len, shift)))
+    }
+
+    /// Whether this is the first page of a [set](row_set).
+    #[inline]
+    pub(crate) fn begins_set(&self) -> bool {
+        self.slot.as_ref().is_some_and(Slot::has_set)
+    }
+
+    /// Which rows are read of a page of which rows are, as bits; none once it has failed.
+    #[inline(always)]
+    pub(crate) const fn rows(&self) -> u64 {
+        match self.claim {
+            Claim::Expected(_, rows) => rows,
+            Claim::Failed(_) => 0,
+        }
     }
 
     /// The READs of its rows, from number `first` on; `None` if it is read whole or by a plan, or
@@ -196,7 +217,7 @@ impl Page {
     /// Whether a page that is retired, or whose batch is done, has arrived.
     #[inline]
     pub(crate) const fn has_arrived(&self) -> bool {
-        matches!(self.phase, Phase::Arrived | Phase::NoValidation)
+        matches!(self.phase, Phase::Arrived | Phase::NoValidation | Phase::InSet)
     }
 
     /// Why the page, which has failed, did so.
@@ -223,6 +244,16 @@ impl Page {
             self.miss(entry);
         }
         arrived
+    }
+
+    /// Why the page's table entry, which has been read, is not the expected one; `None` if it is.
+    #[inline]
+    pub(crate) fn miss_by(&self, entry: &Entry) -> Option<PageError> {
+        match &self.claim {
+            Claim::Expected(expected, _) if entry.confirms(&expected.value()) => None,
+            Claim::Expected(expected, _) => Some(entry.miss(expected.value()).into()),
+            Claim::Failed(error) => Some(*error),
+        }
     }
 
     /// Retires a page whose table entry is not the expected one.
@@ -314,7 +345,7 @@ impl Page {
 
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
-        matches!(self.phase, Phase::Arrived | Phase::Lost)
+        matches!(self.phase, Phase::Arrived | Phase::Lost | Phase::InSet)
     }
 
     /// Whether the page is in no list.

@@ -10,6 +10,7 @@
 use super::super::state::Engine;
 use super::Signals;
 use super::pairs::{Column, LONG_ROW, RowOfPairs};
+use super::row_sets::SetWrs;
 use super::uniform::add_reads;
 use crate::events::EventSink;
 use crate::id::WrId;
@@ -17,6 +18,7 @@ use crate::lane::record::{Record, Run, VALIDATE, place};
 use crate::limits::{MAX_SGES, narrow};
 use crate::page::PageTable;
 use crate::page::list::PageRef;
+use crate::page::row_set::RowSet;
 use crate::plan::{Pair, Plans, Walk};
 use crate::provider::{KeyedEnds, Piece, Post, Provider, Read};
 use crate::regions::{LocalPiece, LocalPlace};
@@ -71,7 +73,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                         // The page has failed, so none of its chunks is posted. Failed pages at the
                         // end of a segment are passed over at once: otherwise the segment would
                         // wait with nothing to post, and its batch could be done before.
-                        seg_done += 1;
+                        seg_done += self.pages.set_len(at);
                         continue;
                     }
                     if n >= limit || bytes >= max_bytes && n > 0 {
@@ -81,6 +83,15 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                         // The page goes into the next run as a whole, so that it is one record.
                         self.pages.at(segment).seg_done = seg_done;
                         return n;
+                    }
+                    if page.begins_set() {
+                        let left = (limit - n, max_bytes.saturating_sub(bytes));
+                        let (k, more) = self.gather_set(lane, head.wrapping_add(n), at, left);
+                        (n, bytes) = (n + k, bytes + more);
+                        if self.pages.at(at).next == chunks {
+                            seg_done += self.pages.set_len(at);
+                        }
+                        continue;
                     }
                     let chunk = page.next;
                     let (len, equal) = match page.plan() {
@@ -138,11 +149,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         // page is done, or to the page's place in the landing area.
         let mut post = unsafe { provider.begin(handle) };
         while i < n {
-            let Record { page: at, chunk, len, count, run } =
-                records[place(lane, head.wrapping_add(i), depth)];
+            let record = records[place(lane, head.wrapping_add(i), depth)];
+            let Record { page: at, chunk, len, count, run } = record;
             let page = pages.at(at);
             let remote = &remotes[usize::from(page.source.region())];
-            bytes += u64::from(count) * u64::from(len);
+            bytes += record.bytes();
             let mut next = |remote_addr, local_addr, (rkey, lkey)| {
                 let wr_id = WrId::new(id, head.wrapping_add(i));
                 i += 1;
@@ -162,7 +173,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             }
             let (base, local) = page.local();
             let keys = (remote.keys[remote_rail], locals[local].keys[rail]);
-            if count > 1 && run != Run::Chunks {
+            if count > 1 && !matches!(run, Run::Chunks | Run::JoinedRows) {
                 let plan = page.plan().and_then(|plan| plans.plain_pairs(plan, chunk));
                 let region = usize::from(page.source.region());
                 let pages = &*pages.slice(at, count.into());
@@ -181,6 +192,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     len,
                 };
                 post = column.post(post, pages, wr_id, &mut signals, i == n);
+                continue;
+            }
+            if page.begins_set() {
+                let set = RowSet::of(pages.set(at), self.chunk_shift);
+                let wrs = SetWrs { wr_id: WrId::new(id, head.wrapping_add(i)), chunk, count: count.into() };
+                i += u32::from(count);
+                wrs.post(&mut post, set, (base, keys), &mut signals, i == n);
                 continue;
             }
             let chunks = chunk..chunk + u32::from(count);

@@ -6,6 +6,7 @@
 //! | `uniform.rs` | pages of one shape and one chunk each |
 //! | `chunks.rs` | all other pages |
 //! | `pairs.rs` | READs between pairs of regions, of one page or of several |
+//! | `row_sets.rs` | sets of rows |
 //! | `validate.rs` | validating READs |
 //! | `repost.rs` | wrs of a dead lane |
 //!
@@ -16,6 +17,7 @@
 mod chunks;
 mod pairs;
 mod repost;
+mod row_sets;
 mod uniform;
 mod validate;
 
@@ -196,13 +198,19 @@ impl Signals {
         self.bytes = self.every.1.saturating_sub(u64::from(left) * u64::from(len));
     }
 
+    /// Notes that the last wr was signaled.
+    #[inline]
+    const fn reset(&mut self) {
+        (self.wrs, self.bytes) = (0, 0);
+    }
+
     /// Counts a wr of `len` bytes, and returns whether it is signaled.
     #[inline]
     fn next(&mut self, len: u32) -> bool {
         (self.wrs, self.bytes) = (self.wrs + 1, self.bytes + u64::from(len));
         let signaled = self.wrs >= self.every.0 || self.bytes >= self.every.1;
         if signaled {
-            (self.wrs, self.bytes) = (0, 0);
+            self.reset();
         }
         signaled
     }

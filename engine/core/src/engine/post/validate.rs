@@ -43,13 +43,20 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             waiting.remove(pages, at);
             let first = pages.at(at);
             let (batch, remote) = (first.batch, &remotes[usize::from(first.source.region())]);
+            let set = if first.begins_set() { Some(at) } else { None };
             let rkey = remote.table_keys[remote_rail];
-            let end = pages.first(batch).0 + u32::from(pages.head(batch).len);
+            let mut end = pages.first(batch).0 + u32::from(pages.head(batch).len);
+            if let Some(first) = set {
+                end = first.0 + u32::from(pages.set_len(first));
+                // Those of its entries that an earlier commit asks for are passed over.
+                at.0 += core::mem::take(&mut pages.at(PageRef(at.0 + 1)).left);
+            }
             // The place of the record of the READ before, and its last page, if its READs have one
             // entry each.
             let mut single: Option<(usize, PageRef)> = None;
             loop {
-                let row = take_row(pages.slice(at, (end - at.0).min(ROW)));
+                let row = pages.slice(at, (end - at.0).min(ROW));
+                let row = if set.is_some() { row_of_set(row) } else { take_row(row) };
                 let entries = landing.of(at, row.pages);
                 // The entry of an earlier page, which is still there, must not be taken for this
                 // page's.
@@ -69,6 +76,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     post.read(Read { signaled: signals.next(read.len), ..read });
                 }
                 match single {
+                    _ if set.is_some() => {
+                        let (chunk, count, run) = (VALIDATE, 1, Run::SetEntries);
+                        records[place(lane, head.wrapping_add(n), depth)] =
+                            Record { page: at, chunk, len, count, run };
+                    }
                     Some((record, page)) if row.pages == 1 && page.0 + 1 == at.0 => {
                         records[record].count += 1;
                         single = Some((record, at));
@@ -82,6 +94,18 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 }
                 n += 1;
                 at.0 += row.pages;
+                if let Some(first) = set {
+                    // One more keeps the set from being retired until all entries are asked for.
+                    pages.at(first).left += u32::from(at.0 != end);
+                    if at.0 != end && n == limit {
+                        pages.at(PageRef(first.0 + 1)).left = at.0 - first.0;
+                        waiting.push_back(pages, first);
+                    }
+                    if at.0 == end || n == limit {
+                        break;
+                    }
+                    continue;
+                }
                 if at.0 == end || !pages.at(at).validate.is_behind() {
                     break;
                 }
@@ -105,6 +129,15 @@ struct Row {
     /// The number of the first page's entry.
     entry: u32,
     pages: u32,
+}
+
+/// The longest prefix of `pages`, all of one set, whose table entries are consecutive.
+#[inline]
+fn row_of_set(pages: &[Page]) -> Row {
+    let entry = pages.first().map_or(0, |first| first.entry);
+    let follows = |(count, page): &(u32, &Page)| page.entry == entry.wrapping_add(*count);
+    // A row has fewer than 2^32 pages.
+    Row { entry, pages: (0..).zip(pages).take_while(follows).count() as u32 }
 }
 
 /// Takes the longest prefix of `pages` whose table entries are consecutive, and unlinks those pages
