@@ -136,27 +136,27 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         let wrs = unsafe { self.chain.wrs.as_ptr().add(first) };
         // SAFETY: n live, linked templates follow, and no other code has them now (see `fill`).
         let wrs = unsafe { core::slice::from_raw_parts_mut(wrs, n) };
+        // SAFETY: first <= N, within the array of N or one past it.
+        let sges = unsafe { self.chain.sges.as_ptr().add(first) };
+        // SAFETY: as for the templates; S is at least 1.
+        let sges = unsafe { core::slice::from_raw_parts_mut(sges, n) };
         let UniformReads { wr_id: WrId(wr_id), len: length, rkey, lkey } = *reads;
-        let in_sge = Sge { addr: 0, length, lkey }.behind_addr();
-        let mut id = wr_id;
-        for (wr, ends) in wrs.iter_mut().zip(ends) {
-            wr.wr_id = id;
+        // How many ends the iterator has given, which may be fewer than its length.
+        let mut given = 0;
+        for ((wr, sges), ends) in wrs.iter_mut().zip(sges).zip(ends) {
             // The sequence numbers of these READs do not wrap, as checked above.
-            id = id.wrapping_add(1);
+            wr.wr_id = wr_id.wrapping_add(given);
+            given += 1;
             wr.send_flags = SendFlags::empty();
             wr.remote_addr = ends.remote_addr;
             wr.rkey = rkey;
             if S > 1 {
                 wr.num_sge = 1;
             }
-            // The template's own pointer, so that the loop needs no second one that moves along;
-            // and two words instead of three fields.
-            // SAFETY: `new` has pointed each template at its own sges, of which there is at least
-            // one. They are another array than the wrs, so the two do not alias.
-            unsafe { wr.sg_list.cast::<[u64; 2]>().write([ends.local_addr, in_sge]) };
+            sges[0] = Sge { addr: ends.local_addr, length, lkey };
         }
-        // How many ends the iterator has given, which may be fewer than its length; at most n.
-        let given = id.wrapping_sub(wr_id) as usize;
+        // At most n, a length.
+        let given = given as usize;
         if let Some(last) = given.checked_sub(1) {
             wrs[last].send_flags = SendFlags::SIGNALED;
         }
