@@ -12,7 +12,8 @@ use kvrail_core::engine::Engine;
 use kvrail_core::error::{PageError, ReadError};
 use kvrail_core::id::{PeerId, RailIndex};
 use kvrail_core::memory::Slot;
-use kvrail_core::remote::{Location, PageRangeError, RemoteRegion};
+use kvrail_core::provider::MemoryRange;
+use kvrail_core::remote::{Location, PageRangeError, RegionOffer, RemoteRegion};
 use kvrail_core::rows::{Rows, RowsError};
 use kvrail_core::table::Ready;
 use kvrail_core::time::{Nanos, Time};
@@ -453,4 +454,30 @@ fn sets_that_cannot_be_read_are_refused_and_the_slot_comes_back() {
         assert_eq!((batch.len(), batch.clear().count()), (3, 1));
         drop(batch);
     });
+}
+
+/// The rows of a set are counted in more bits than the length of a slot has.
+#[test]
+fn a_set_of_4_gib_does_not_fit_the_largest_slot() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(3), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, EngineConfig { chunk_bytes: 4 << 20, ..CONFIG });
+    let peer = engine.add_peer().unwrap();
+    let (page_bytes, stride) = (256 << 20, 256 << 20);
+    let region = engine.add_region(peer, &RegionOffer { page_bytes, stride, ..owner.offer() }).unwrap();
+    let range = MemoryRange { addr: 1 << 40, len: u32::MAX.into() };
+    let slot = register_nowhere(&mut engine, range).next().unwrap();
+    let mut batch = engine.batch().unwrap();
+    let rejected = batch.read_rows_of_unvalidated(&region, &[0; 16], 4 << 20, &[u64::MAX; 16], slot);
+    let mut rejected = rejected.unwrap_err();
+    let slot_bytes = u32::MAX as usize;
+    assert_eq!(rejected.error, ReadError::SlotTooSmall { page_bytes: u32::MAX, slot_bytes });
+    // One row less fits.
+    let slot = rejected.slots.next().unwrap();
+    let rows: [u64; 16] = core::array::from_fn(|page| u64::MAX >> u32::from(page == 15));
+    batch.read_rows_of_unvalidated(&region, &[0; 16], 4 << 20, &rows, slot).unwrap();
+    drop(batch);
 }
