@@ -7,6 +7,7 @@ mod common;
 use std::collections::HashMap;
 
 use common::*;
+use kvrail_core::batch::Class;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::Engine;
 use kvrail_core::error::{PageError, ReadError};
@@ -480,4 +481,55 @@ fn a_set_of_4_gib_does_not_fit_the_largest_slot() {
     let rows: [u64; 16] = core::array::from_fn(|page| u64::MAX >> u32::from(page == 15));
     batch.read_rows_of_unvalidated(&region, &[0; 16], 4 << 20, &rows, slot).unwrap();
     drop(batch);
+}
+
+/// Some entries of a set have not been asked for when the READ of another one fails. Then none of
+/// them is: the set can be moved to the other class and withdrawn, and other pages are read.
+#[test]
+fn a_set_of_which_an_entry_cannot_be_read_waits_for_no_other_entry() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let model = sim::SimConfig { retry: Nanos::from_millis(50), ..sim::SimConfig::new(3) };
+    let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(16, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let peer = engine.add_peer().unwrap();
+    let region = engine.add_region(peer, &owner.offer()).unwrap();
+    // One READ at a time on each lane.
+    attach(&mut engine, &sim, peer, &owner, 0, 2).unwrap();
+    attach_for(&mut engine, &sim, peer, &owner, 1, 2, Class::Background).unwrap();
+    let mut batch = engine.batch().unwrap();
+    let locations = at(&owner, &[1, 3, 5, 7]);
+    batch.read_rows_of(&region, &locations, ROW, &[1; 4], slots.next().unwrap()).unwrap();
+    let ticket = engine.submit(batch, sim.now(), LATE).unwrap();
+    let step = |engine: &mut Engine<'_, SimRails<'_>>, micros| {
+        sim.advance_to(sim.now() + Nanos::from_micros(micros));
+        engine.poll(sim.now());
+    };
+    while engine.rail_stats(RailIndex(0)).unwrap().posted < 5 {
+        step(&mut engine, 1);
+    }
+    // The READ of the first entry is not answered, and that of the second brings a fault.
+    sim.apply(Action::RemoteRailDown(owner.peer, RailIndex(0)));
+    let (_, lane) = attach(&mut engine, &sim, peer, &owner, 1, 2).unwrap();
+    sim.script(lane, Fate::Status { nth: 0, status: WcStatus::REM_ACCESS_ERR }).unwrap();
+    (0..10).for_each(|_| step(&mut engine, 500));
+    assert_eq!(engine.rail_stats(RailIndex(1)).unwrap().page_faults, 1);
+    engine.set_class(ticket, Class::Background, sim.now()).unwrap();
+    assert_eq!(engine.withdraw(ticket, sim.now()), Ok(0), "it has failed before");
+    sim.apply(Action::RemoteRailUp(owner.peer, RailIndex(0)));
+    let mut results = Vec::new();
+    settle(&mut engine, &sim, LATE, |done| results.push(done.result(3)));
+    assert!(matches!(results[..], [Some(Err(PageError::Fault { .. }))]), "{results:?}");
+    let posted = |engine: &Engine<'_, SimRails<'_>>| engine.rail_stats(RailIndex(1)).unwrap().posted;
+    assert_eq!(posted(&engine), 1);
+    attach(&mut engine, &sim, peer, &owner, 1, 8).unwrap();
+    let batch = fill(&mut engine, &owner, &region, &mut slots, 8);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let mut arrived = 0;
+    settle(&mut engine, &sim, LATE, |done| arrived += usize::from(done.all_arrived()));
+    assert_eq!((arrived, engine.in_flight()), (1, 0));
 }
