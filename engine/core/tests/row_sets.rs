@@ -19,7 +19,7 @@ use kvrail_core::rows::{Rows, RowsError};
 use kvrail_core::table::Ready;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::WcStatus;
-use kvrail_sim::sim::{self, Action, Fate, Sim, SimRails};
+use kvrail_sim::sim::{self, Action, FailedRanges, Fate, Sim, SimRails};
 
 const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
 /// A page has 50 of them.
@@ -532,4 +532,66 @@ fn a_set_of_which_an_entry_cannot_be_read_waits_for_no_other_entry() {
     let mut arrived = 0;
     settle(&mut engine, &sim, LATE, |done| arrived += usize::from(done.all_arrived()));
     assert_eq!((arrived, engine.in_flight()), (1, 0));
+}
+
+/// Reads these rows of these pages, and returns the result of the last.
+fn read_last<'m>(
+    engine: &mut Engine<'_, SimRails<'m>>,
+    sim: &Sim<'m>,
+    (owner, region, slots): (&Owner, &RemoteRegion, &mut Vec<Slot>),
+    pages: &[usize],
+    rows: &[u64],
+) -> Result<(), PageError> {
+    let mut batch = engine.batch().unwrap();
+    batch.read_rows_of(region, &at(owner, pages), ROW, rows, slots.pop().unwrap()).unwrap();
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let mut result = None;
+    settle(engine, sim, LATE, |mut done| {
+        result = done.result(pages.len() - 1);
+        slots.extend(done.pages().map(|page| page.slot));
+    });
+    assert_eq!(slots.len(), 16);
+    result.unwrap()
+}
+
+/// Memory that has failed is found in any page of a set, between its first row and its last; and a
+/// pool that is gone fails all sets of it.
+#[test]
+fn a_set_is_set_aside_for_the_rows_of_any_of_its_pages() {
+    with_rows(|sim, owner, engine, (peer, region), slots| {
+        for _ in 0..3 {
+            attach(engine, sim, peer, owner, 0, 32).unwrap();
+        }
+        // Row 20 of slot 5.
+        let failed = FailedRanges { offset: (5 * STRIDE) as u64 + 4_000, len: 1, stride: 1, count: 1 };
+        sim.apply(Action::FailMemory(owner.memory, failed));
+        let of_20 = 1 << 20;
+        let fault = read_last(engine, sim, (owner, &region, slots), &[2, 9, 5], &[1, 1, of_20]);
+        assert!(
+            matches!(fault, Err(PageError::Fault { remote_addr, len: ROW, .. })
+                if remote_addr == BASE + (5 * STRIDE) as u64 + 4_000),
+            "{fault:?}"
+        );
+        for (pages, rows, aside) in [
+            ([2, 9, 5], [1, 1, of_20], true),
+            ([2, 5, 9], [1, of_20, 1], true),
+            ([5, 2, 9], [of_20, 1, 1], true),
+            ([2, 9, 5], [1, 1, of_20 >> 1 | of_20 << 1], true),
+            ([2, 9, 5], [1, 1, of_20 >> 1], false),
+            ([2, 9, 5], [1, 1, of_20 << 1], false),
+            ([2, 9, 4], [of_20, of_20, of_20], false),
+        ] {
+            let result = read_last(engine, sim, (owner, &region, slots), &pages, &rows);
+            match aside {
+                true => assert!(matches!(result, Err(PageError::SetAside { .. })), "{pages:?} {result:?}"),
+                false => assert_eq!(result, Ok(()), "{pages:?} {rows:x?}"),
+            }
+        }
+        engine.remove_pool(&region, sim.now());
+        assert_eq!(
+            read_last(engine, sim, (owner, &region, slots), &[2, 9, 4], &[1; 3]),
+            Err(PageError::PoolGone)
+        );
+        engine.remove_peer(peer, sim.now()).unwrap();
+    });
 }
