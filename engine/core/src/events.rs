@@ -147,7 +147,9 @@ pub enum EngineEvent {
         /// How many pages.
         pages: u16,
     },
-    /// A page has arrived, and is not the page that its location names.
+    /// A page has arrived, and is not the page that its location names. If it is the first of a set
+    /// of rows ([`Batch::read_rows_of`](crate::batch::Batch::read_rows_of)), the whole set is a
+    /// miss.
     PageMissed {
         /// The batch.
         batch: Ticket,
@@ -156,7 +158,8 @@ pub enum EngineEvent {
         /// The reason.
         miss: Miss,
     },
-    /// A page has failed for another reason than a miss. Hardware may still write into its slot.
+    /// A page has failed for another reason than a miss. Hardware may still write into its slot. If
+    /// it is the first of a set of rows, the whole set has failed.
     PageFailed {
         /// The batch.
         batch: Ticket,

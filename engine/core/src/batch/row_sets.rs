@@ -236,8 +236,12 @@ impl Batch<'_> {
         if size.pages == 0 {
             return Err(RowsError::Empty.into());
         }
-        let len = u64::from(size.rows) * u64::from(row_bytes);
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        let bytes = u64::from(size.rows) * u64::from(row_bytes);
+        let len = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if bytes > u64::from(len) {
+            // No slot has so many bytes, and the places of its rows were cut off.
+            return Err(ReadError::SlotTooSmall { page_bytes: len, slot_bytes: slot.len() });
+        }
         // One chunk is enough to be checked here: the number of READs is checked below.
         let (of, to) = ((from.source, len, NO_LAYOUT), (slot.slot_region(), slot.len()));
         PageShape::check(of, to, limits, self.buffer.layouts, self.len)?;

@@ -18,8 +18,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// [`PageError::Withdrawn`]. What has not been posted is not read any more. READs that have
     /// been posted go on, and lanes and peer stay as they are. The batch comes back by
     /// [`next_done`](Self::next_done) when nothing writes into its slots, at once if nothing was
-    /// posted. Pages that have arrived keep their results. Returns how many pages were given up: 0
-    /// if the batch was withdrawn before.
+    /// posted. Pages that have arrived keep their results. Returns how many pages were given up,
+    /// where the rows of one call of [`read_rows_of`](crate::batch::Batch::read_rows_of) count as
+    /// one: 0 if the batch was withdrawn before.
     ///
     /// # Errors
     ///

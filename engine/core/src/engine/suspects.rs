@@ -144,6 +144,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         for i in 0..n {
             let page = PageRef(faulty.0 + i);
             self.fail_page(page, error);
+            // A set may have entries that have not been asked for, and needs none any more.
+            self.stop_validating(page, false);
             self.trim(page);
         }
         let (region, peer) = (self.region_of(record), self.pages.at(record.page).peer());

@@ -188,6 +188,12 @@ impl Destination {
     }
 }
 
+/// One slot of memory of a device that is not there. No batch with it is submitted.
+pub fn register_nowhere(engine: &mut Engine<'_, SimRails<'_>>, range: MemoryRange) -> Slots {
+    // SAFETY: a slot of a device gives no access to its bytes, and nothing is read into it.
+    unsafe { engine.register_foreign(range, range.len, Access::Device, None) }.unwrap()
+}
+
 /// Starts an engine over a storage that the test owns.
 pub fn start<'s, 'm>(
     state: &'s mut SmallState,

@@ -146,11 +146,18 @@ fn schedule(seed: u64, tally: &mut Tally) {
                     let index = slot.index();
                     let mut expected = Expected::Page(one);
                     let mut shared = false;
-                    match rng.below(4) {
+                    match rng.below(5) {
                         0 if !batch.is_empty() => batch.join(page, slot).unwrap(),
                         1 if batch.len() + 6 < batch.capacity() => {
                             batch.read(page.part(0, 2_500).unwrap(), slot).unwrap();
                             batch.read_also(other.part(0, 2_500).unwrap(), 2_500).unwrap();
+                            (expected, shared) = (Expected::Parts(one, two), true);
+                        }
+                        2 if batch.len() + 6 < batch.capacity() => {
+                            let locations = [from, behind].map(|at| owner.location(at));
+                            batch
+                                .read_rows_of(&region, &locations, 500, &[0b11111, 0b1_1101_1000], slot)
+                                .unwrap();
                             (expected, shared) = (Expected::Parts(one, two), true);
                         }
                         _ => batch.read(page, slot).unwrap(),

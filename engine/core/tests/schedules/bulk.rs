@@ -51,8 +51,84 @@ impl World<'_, '_, '_> {
             for location in locations {
                 let expected = self.owners[which].expected(location);
                 let (first, tokens, layer_major) = (pages.len(), 0..4, false);
-                pages.push(Part { first, location, tokens, layer_major, expected, unvalidated });
+                let in_set = None;
+                pages.push(Part { first, location, tokens, layer_major, in_set, expected, unvalidated });
                 self.tally.bulk += 1;
+            }
+        }
+    }
+
+    /// Fills a batch by calls that read rows of several pages into one slot each.
+    pub fn fill_sets(&mut self, batch: &mut Batch<'_>, pages: &mut Vec<Part>, slots: &mut Vec<usize>) {
+        for _ in 0..1 + self.rng.below(3) {
+            let which = self.rng.below(OWNERS as u64) as usize;
+            let Some((_, region)) = self.peers[which] else { return };
+            // Those of 100 bytes are in two words.
+            let row = [100, 250, 500][self.rng.below(3) as usize];
+            let (in_page, words) = (PAGE / row, (PAGE / row).div_ceil(64));
+            let most = (batch.capacity() - batch.len()) / words;
+            if most == 0 {
+                return;
+            }
+            let Some(slot) = self.free.pop() else { return };
+            assert!(self.sim.unprotect(range(&slot)));
+            slots.push(slot.index());
+            let (unvalidated, dense, first) = (self.rng.chance(30), self.rng.below(6), pages.len());
+            let (mut locations, mut rows, mut at) = (Vec::new(), Vec::new(), 0);
+            let mut place = self.rng.below(SLOTS as u64) as usize;
+            for _ in 0..1 + self.rng.below(most as u64) {
+                place = if self.rng.chance(30) { self.rng.below(SLOTS as u64) as usize } else { place + 1 };
+                let location = self.owners[which].location(place % SLOTS);
+                let expected = self.owners[which].expected(location);
+                locations.push(location);
+                for word in 0..words {
+                    let bits = (0..dense).fold(self.rng.next(), |bits, _| bits & self.rng.next());
+                    let mut bits = bits & u64::MAX >> (64 - (in_page - 64 * word).min(64));
+                    if first == pages.len() && bits == 0 {
+                        bits = 1;
+                    }
+                    let end = at + row * bits.count_ones() as usize;
+                    let fits = bits != 0 && end <= PAGE;
+                    rows.push(if fits { bits } else { 0 });
+                    if fits {
+                        let (tokens, layer_major, in_set) = (0..0, false, Some(at..end));
+                        pages.push(Part {
+                            first,
+                            location,
+                            tokens,
+                            layer_major,
+                            in_set,
+                            expected,
+                            unvalidated,
+                        });
+                        at = end;
+                    }
+                }
+            }
+            let from: Vec<u32> = locations.iter().map(|location| location.slot).collect();
+            match unvalidated {
+                true => batch.read_rows_of_unvalidated(&region, &from, row as u32, &rows, slot),
+                false => batch.read_rows_of(&region, &locations, row as u32, &rows, slot),
+            }
+            .expect("the rows fit");
+            assert_eq!(batch.len(), pages.len());
+            // Another page may share the slot.
+            if at + 2_500 <= PAGE
+                && batch.len() < batch.capacity()
+                && self.rng.chance(30)
+                && let Some((page, location, expected)) = self.page()
+            {
+                batch.read_rows_also(page, self.token_of_rows(), at as u32).expect("the rows fit");
+                let (tokens, layer_major, in_set) = (0..0, false, Some(at..at + 2_500));
+                pages.push(Part {
+                    first,
+                    location,
+                    tokens,
+                    layer_major,
+                    in_set,
+                    expected,
+                    unvalidated: false,
+                });
             }
         }
     }

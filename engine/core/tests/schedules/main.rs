@@ -284,9 +284,10 @@ fn schedules_of_faults() {
         sum.taken_shared += tally.taken_shared;
         sum.released += tally.released;
         sum.bulk += tally.bulk;
+        sum.sets += tally.sets;
     }
     println!(
-        "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions, {} READs without all of their bytes, {} withdrawn, {} told early, {} slots taken early",
+        "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions, {} READs without all of their bytes, {} withdrawn, {} told early, {} slots taken early, {} sets of rows",
         seeds.end - seeds.start,
         sum.hits,
         sum.unvalidated,
@@ -303,7 +304,8 @@ fn schedules_of_faults() {
         sum.incomplete,
         sum.withdrawn,
         sum.told,
-        sum.taken
+        sum.taken,
+        sum.sets
     );
     if !only {
         // The schedules cover each case often enough: at least this many times in a hundred
@@ -332,6 +334,7 @@ fn schedules_of_faults() {
             ("shared slots taken early", sum.taken_shared, 5),
             ("given back", sum.released, 20),
             ("joined in bulk", sum.bulk, 90),
+            ("sets of rows", sum.sets, 60),
         ];
         for (what, count, least) in reached {
             assert!(per_cent(count) >= least, "{what}: {count}, fewer than {least} in a hundred schedules");

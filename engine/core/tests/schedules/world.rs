@@ -51,6 +51,8 @@ pub struct Part {
     pub location: Location,
     pub tokens: Range<usize>,
     pub layer_major: bool,
+    /// Of rows that joined with those of other pages: where they land.
+    pub in_set: Option<Range<usize>>,
     pub expected: u8,
     /// Whether it was read without validation, so that its bytes may be any.
     pub unvalidated: bool,
@@ -63,6 +65,9 @@ impl Part {
             return true;
         }
         let bytes = slot.bytes().unwrap();
+        if let Some(rows) = &self.in_set {
+            return bytes[rows.clone()].iter().all(|&b| b == self.expected);
+        }
         let rows = bytes[..PAGE].chunks(500).enumerate();
         rows.filter(|(row, _)| {
             let token = if self.layer_major { row % 4 } else { row / 5 };
@@ -97,6 +102,8 @@ pub struct Tally {
     pub incomplete: u64,
     pub released: u64,
     pub bulk: u64,
+    /// Slots with the rows of several pages that joined in one call.
+    pub sets: u64,
 }
 
 pub struct World<'s, 'm, 't> {
@@ -135,6 +142,9 @@ impl World<'_, '_, '_> {
         } else if self.rng.chance(50) {
             self.fill_uniform(&mut batch, &mut pages, &mut slots);
         }
+        if self.rng.chance(30) {
+            self.fill_sets(&mut batch, &mut pages, &mut slots);
+        }
         // None where all are alike.
         let others = if pages.is_empty() || self.rng.chance(20) { 1 + self.rng.below(9) } else { 0 };
         for _ in 0..others {
@@ -151,6 +161,7 @@ impl World<'_, '_, '_> {
                 location,
                 tokens,
                 layer_major,
+                in_set: None,
                 expected,
                 unvalidated: false,
             };
@@ -177,6 +188,7 @@ impl World<'_, '_, '_> {
                             location,
                             tokens,
                             layer_major: true,
+                            in_set: None,
                             expected,
                             unvalidated: false,
                         });
@@ -204,6 +216,7 @@ impl World<'_, '_, '_> {
                             location,
                             tokens,
                             layer_major,
+                            in_set: None,
                             expected,
                             unvalidated: false,
                         });
@@ -270,6 +283,7 @@ impl World<'_, '_, '_> {
                 location,
                 tokens: 0..4,
                 layer_major: false,
+                in_set: None,
                 expected,
                 unvalidated,
             });
@@ -351,6 +365,7 @@ impl World<'_, '_, '_> {
                             self.tally.unvalidated += u64::from(part.unvalidated);
                         }
                         self.tally.hits += 1;
+                        self.tally.sets += u64::from(parts().filter(|(_, p)| p.in_set.is_some()).count() > 1);
                     }
                     Err(PageError::Miss(miss)) => {
                         assert!(!self.calm, "a miss though no owner overwrote a page: {miss}");
