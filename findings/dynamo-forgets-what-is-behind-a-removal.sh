@@ -3,7 +3,7 @@
 # with it.
 #
 # The guess: a removal takes out the block that it names. As long as that is missing, the prefix
-# ends before it; when it is stored again, the blocks behind it, which nobody has removed, match
+# ends before it; when it is stored again, the blocks behind it, which were not removed, match
 # again.
 # What happens: the removal also drops every block behind the named one. When that is stored again,
 # the match ends at it. From then on, valid events about the blocks behind are errors: a block whose

@@ -164,9 +164,9 @@ pub struct World<'s, 'm> {
     pub(super) depth: u32,
     /// Whether something has happened by which a page may fail.
     pub(super) faulty: bool,
-    /// Whether a rail has been so slow that READs may take longer than the retry time, and whether a
-    /// path went down. A page whose READ is lost with its path when it has been under way for longer
-    /// than that may count as faulty (docs/testing.md).
+    /// Whether a rail has been so slow that READs may take longer than the retry time, and whether
+    /// a path went down. A page whose READ is lost with its path when it has been under way for
+    /// longer than that may count as faulty (docs/testing.md).
     pub(super) slow: bool,
     pub(super) went_down: bool,
     /// Whether READs may succeed without all of their bytes.

@@ -1,10 +1,11 @@
 //! Who waits for which rail: a bit for each seat, class and rail.
 //!
-//! A queue of seats for each class and rail would take two bytes a seat in each of the 32. Here the
-//! bits of [`GROUP`] seats are one word, and a queue holds groups: a group joins at the end when its
-//! first seat waits, and when its turn comes all seats that wait then have theirs, one after the
-//! other. A seat that waits again meanwhile comes with the next turn of its group. So no seat that
-//! waits sees another one served more than twice, and no operation looks at more than one word.
+//! A queue of seats for each class and rail would take two bytes a seat in each of the 32. Here
+//! the bits of [`GROUP`] seats are one word, and a queue holds groups: a group joins at the end
+//! when its first seat waits, and when its turn comes all seats that wait then have theirs, one
+//! after the other. A seat that waits again meanwhile comes with the next turn of its group. So no
+//! seat that waits sees another one served more than twice, and no operation looks at more than one
+//! word.
 
 use crate::limits::{CLASSES, MAX_RAILS, narrow};
 

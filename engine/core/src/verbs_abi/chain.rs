@@ -126,7 +126,7 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
     /// If these would be more than `N` in all.
     // Not inlined, so that its loop has all registers.
     #[inline(never)]
-    pub fn push_uniform(&mut self, reads: &UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+    pub fn push_uniform<I: ExactSizeIterator<Item = Ends>>(&mut self, reads: &UniformReads, ends: I) {
         let (first, n) = (self.len, ends.len());
         assert!(n <= N - first, "a chain of {N} wrs, {first} of them encoded, takes no {n} more");
         if reads.wr_id.nth(n as u32).0 < reads.wr_id.0 {
@@ -136,24 +136,43 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         let wrs = unsafe { self.chain.wrs.as_ptr().add(first) };
         // SAFETY: n live, linked templates follow, and no other code has them now (see `fill`).
         let wrs = unsafe { core::slice::from_raw_parts_mut(wrs, n) };
-        // SAFETY: first <= N, within the array of N or one past it.
-        let sges = unsafe { self.chain.sges.as_ptr().add(first) };
-        // SAFETY: as for the templates; S is at least 1.
-        let sges = unsafe { core::slice::from_raw_parts_mut(sges, n) };
         let UniformReads { wr_id: WrId(wr_id), len: length, rkey, lkey } = *reads;
-        // How many ends the iterator has given, which may be fewer than its length.
-        let mut given = 0;
-        for ((wr, sges), ends) in wrs.iter_mut().zip(sges).zip(ends) {
-            // The sequence numbers of these READs do not wrap, as checked above.
-            wr.wr_id = wr_id.wrapping_add(given);
-            given += 1;
+        let fill = |wr: &mut SendWr, wr_id, remote_addr| {
+            wr.wr_id = wr_id;
             wr.send_flags = SendFlags::empty();
-            wr.remote_addr = ends.remote_addr;
+            wr.remote_addr = remote_addr;
             wr.rkey = rkey;
             if S > 1 {
                 wr.num_sge = 1;
             }
-            sges[0] = Sge { addr: ends.local_addr, length, lkey };
+        };
+        // How many ends the iterator has given, which may be fewer than its length. The sequence
+        // numbers of these READs do not wrap, as checked above.
+        let mut given = 0;
+        if const { size_of::<I>() > 4 * size_of::<usize>() } {
+            // The iterator takes the registers. So the sge is found by the template's own pointer
+            // rather than by a second one that moves along, it is two words, and the number moves
+            // along, too.
+            let in_sge = Sge { addr: 0, length, lkey }.behind_addr();
+            let mut id = wr_id;
+            for (wr, ends) in wrs.iter_mut().zip(ends) {
+                fill(wr, id, ends.remote_addr);
+                id = id.wrapping_add(1);
+                // SAFETY: `new` has pointed each template at its own sges, of which there is at
+                // least one. They are another array than the wrs, so the two do not alias.
+                unsafe { wr.sg_list.cast::<[u64; 2]>().write([ends.local_addr, in_sge]) };
+            }
+            given = id.wrapping_sub(wr_id);
+        } else {
+            // SAFETY: first <= N, within the array of N or one past it.
+            let sges = unsafe { self.chain.sges.as_ptr().add(first) };
+            // SAFETY: as for the templates; S is at least 1.
+            let sges = unsafe { core::slice::from_raw_parts_mut(sges, n) };
+            for ((wr, sges), ends) in wrs.iter_mut().zip(sges).zip(ends) {
+                fill(wr, wr_id.wrapping_add(given), ends.remote_addr);
+                given += 1;
+                sges[0] = Sge { addr: ends.local_addr, length, lkey };
+            }
         }
         // At most n, a length.
         let given = given as usize;

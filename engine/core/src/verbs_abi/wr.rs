@@ -39,6 +39,18 @@ pub struct Sge {
     pub lkey: u32,
 }
 
+const_assert_eq!(size_of::<Sge>(), size_of::<[u64; 2]>());
+const_assert_eq!(align_of::<Sge>(), align_of::<[u64; 2]>());
+
+impl Sge {
+    /// Its length and key, as the word behind its address.
+    #[inline]
+    pub(crate) const fn behind_addr(self) -> u64 {
+        let ([a, b, c, d], [e, f, g, h]) = (self.length.to_ne_bytes(), self.lkey.to_ne_bytes());
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
 /// `struct ibv_send_wr`, with the member `wr.rdma` of its union spelled out and the rest as
 /// padding.
 #[repr(C)]

@@ -11,6 +11,7 @@ mod bulk;
 mod changes;
 #[path = "../common/mod.rs"]
 mod common;
+mod faults;
 mod trace;
 mod world;
 
