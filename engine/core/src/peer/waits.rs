@@ -51,7 +51,7 @@ impl<'s, T> Groups<'s, T> {
 /// One queue.
 #[derive(Clone, Copy, Debug)]
 struct Queue {
-    /// Its first and last group, with at least one seat each; `NO_GROUP` if there is none.
+    /// Its first and last group, with at least one seat each; `NO_GROUP` in an empty queue.
     first: u16,
     last: u16,
     /// The group whose turn it is, and those of its seats that have not been served.
