@@ -146,8 +146,8 @@ impl<'s> Repairs<'s> {
         self.entries_of(path).find(|&at| self.entries[at].kind == kind)
     }
 
-    /// As [`entry`](Self::entry), but makes an entry where that finds nothing; `None` if all entries
-    /// are in use.
+    /// As [`entry`](Self::entry), but makes an entry where that finds nothing; `None` if all are in
+    /// use.
     fn entry_or_add(&mut self, path: usize, kind: LaneKind) -> Option<usize> {
         if let Some(at) = self.entry(path, kind) {
             return Some(at);
