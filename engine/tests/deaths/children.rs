@@ -7,18 +7,23 @@ use std::time::{Duration, Instant};
 use kvrail::{Publisher, ReaderEvent, clock, shm};
 
 use super::owner::Requests;
+use super::process::SESSION_IS_OVER;
 use super::rng::Rng;
 use super::taker::{Destination, Taker, Tally};
 use super::{BLOCKS, LIMIT, MLA, REQUESTS, key, server_config, trigger};
 
 /// The process was stopped, and goes on. Everything that it had taken is over.
 static GOES_ON: AtomicBool = AtomicBool::new(false);
+/// The session is over as well.
+static SESSION_OVER: AtomicBool = AtomicBool::new(false);
 
 /// Ends the process with its parent, and takes in that it goes on.
 fn watch_input() {
     let watch = || {
-        while let Ok(1) = std::io::stdin().read(&mut [0]) {
-            GOES_ON.store(true, Ordering::Relaxed);
+        let mut byte = [0];
+        while let Ok(1) = std::io::stdin().read(&mut byte) {
+            SESSION_OVER.store(byte[0] == SESSION_IS_OVER, Ordering::Relaxed);
+            GOES_ON.store(true, Ordering::Release);
         }
         std::process::exit(0);
     };
@@ -26,8 +31,9 @@ fn watch_input() {
 }
 
 /// The reader's process: it reads until it dies. If it was stopped and goes on, it waits until the
-/// producer, or the end of the session, has ended all that it had taken. Then it reads the pages
-/// once more, and says what came of it.
+/// producer, or the end of the session, has ended all that it had taken, and until it has seen the
+/// end of the session where there is one: the producer's last messages arrive before it. Then it
+/// reads the pages once more, and says what came of it.
 pub(crate) fn read(address: &str, round: &str, plan: &str) {
     watch_input();
     trigger::watch(plan);
@@ -36,13 +42,14 @@ pub(crate) fn read(address: &str, round: &str, plan: &str) {
     let mut taker = Taker::new(peer, round.parse().unwrap());
     println!("connected");
     let mut lost = false;
-    while !GOES_ON.load(Ordering::Relaxed) {
+    while !GOES_ON.load(Ordering::Acquire) {
         trigger::after_handling();
         taker.take(&mut at);
         lost |= step(&mut at, &mut taker);
     }
     let until = Instant::now() + LIMIT;
-    while !taker.takings().is_empty() && Instant::now() < until {
+    let session_over = SESSION_OVER.load(Ordering::Relaxed);
+    while (!taker.takings().is_empty() || (session_over && !lost)) && Instant::now() < until {
         lost |= step(&mut at, &mut taker);
     }
     let untold = taker.takings().len();

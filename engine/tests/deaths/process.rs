@@ -6,6 +6,10 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 
+/// What a process reads from its standard input when it goes on.
+const SESSION_GOES_ON: u8 = b'!';
+pub(crate) const SESSION_IS_OVER: u8 = b'.';
+
 /// A process of this program. It is killed when this is dropped, and ends when its standard input
 /// is closed.
 pub(crate) struct Process {
@@ -86,9 +90,10 @@ impl Process {
         }
     }
 
-    /// Tells it that it was stopped and goes on, and lets it go on.
-    pub(crate) fn go_on(&mut self) {
-        self.child.stdin.as_mut().unwrap().write_all(b"!").unwrap();
+    /// Tells it that it was stopped and goes on, and whether its session is over, and lets it go on.
+    pub(crate) fn go_on(&mut self, session_over: bool) {
+        let byte = if session_over { SESSION_IS_OVER } else { SESSION_GOES_ON };
+        self.child.stdin.as_mut().unwrap().write_all(&[byte]).unwrap();
         self.signal(Signal::CONT);
     }
 }

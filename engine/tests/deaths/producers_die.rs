@@ -253,7 +253,7 @@ impl Round {
             Step::Dies => self.dies(at, measured, elapsed),
             Step::Back => match self.plan.fate {
                 Fate::Continued if elapsed >= LEASE + LEASE / 4 => {
-                    self.process.go_on();
+                    self.process.go_on(false);
                     self.go(Step::GoesOn);
                 }
                 Fate::StoppedThenKilled => self.kill(),

@@ -66,6 +66,8 @@ struct Measured {
 struct Told {
     readers: u32,
     lost: u32,
+    /// Readers whose sessions were over before they went on.
+    over: u32,
     expired: u32,
     late: u32,
 }
@@ -101,7 +103,7 @@ pub(crate) fn run(rounds: usize) {
     println!("  after SIGKILL, those that were not taken yet: {untaken}");
     println!("  at each message (SIGKILL+SIGSTOP): {hits}");
     println!("  ends of hand-overs: {outcomes:?}");
-    let Told { readers, lost, expired, late } = told;
+    let Told { readers, lost, over, expired, late } = told;
     println!(
         "  {readers} readers went on ({lost} had lost the session): told of {expired} ends of leases; {late} late READs, all missed"
     );
@@ -109,7 +111,8 @@ pub(crate) fn run(rounds: usize) {
     println!("  and after all: {last}");
     hits.check();
     assert!(killed.count() > 0 && stopped.count() > 0, "no reader had taken anything when it died");
-    assert!(*expired > 0 && *late > 0 && *lost > 0, "no reader was told, or none read late");
+    assert!(*expired > 0 && *late > 0 && *over > 0, "no reader was told, or none read late");
+    assert!(lost >= over, "{over} sessions were over, and {lost} readers saw that");
     last.check(&first);
 }
 
@@ -261,7 +264,7 @@ impl Round {
             Step::Back => match self.plan.fate {
                 Fate::ContinuedLate if !self.closed => {}
                 Fate::Continued | Fate::ContinuedLate => {
-                    self.process.go_on();
+                    self.process.go_on(self.plan.fate == Fate::ContinuedLate);
                     self.go(Step::GoesOn);
                 }
                 Fate::Killed | Fate::StoppedThenKilled => {
@@ -273,7 +276,7 @@ impl Round {
             Step::GoesOn => {
                 // Where it died at once, it has said that it is connected as well.
                 if let Some(line) = self.process.line().filter(|line| line != "connected") {
-                    measured.told.add(&line);
+                    measured.told.add(&line, &self.plan);
                     self.process.signal(Signal::KILL);
                     self.go(Step::Ends);
                 }
@@ -290,7 +293,7 @@ impl Round {
 
 impl Told {
     /// Takes in what a reader says that went on: see `children::read`.
-    fn add(&mut self, line: &str) {
+    fn add(&mut self, line: &str, plan: &Plan) {
         let [untold, expired, late, late_served, wrong, lost] =
             line.split(' ').map(|number| number.parse::<u32>().unwrap()).collect::<Vec<_>>()[..]
         else {
@@ -300,6 +303,7 @@ impl Told {
         assert_eq!((late_served, wrong), (0, 0), "of {late} READs of pages that were overwritten");
         self.readers += 1;
         self.lost += lost;
+        self.over += u32::from(plan.fate == Fate::ContinuedLate);
         self.expired += expired;
         self.late += late;
     }
