@@ -3,7 +3,8 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{complaint, run};
@@ -135,31 +136,88 @@ fn a_missing_redis_server_is_named_with_what_to_install() {
     assert!(text.contains("apt-get install redis-server") && text.contains("redis://host:port"), "{text}");
 }
 
+/// A folder for temporary files, which is removed with what is in it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("kvrail-churn-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The processes of a churn over redis, once all have been started: the server, the producer and two
+/// readers.
+fn children_of(churn: &Child) -> Vec<u32> {
+    let until = Instant::now() + SOON;
+    loop {
+        let children = common::children(churn.id());
+        if children.len() == 4 {
+            return children;
+        }
+        assert!(Instant::now() < until, "{children:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_was_read_before_a_signal_is_told_and_no_file_is_left() {
+    if !redis() {
+        return;
+    }
+    let args = ["churn", "--directory", "redis", "--duration", "1h", "--json", "-"];
+    for wait_for in [3, 9, 27] {
+        let folder = Folder::new("stopped");
+        let mut command = common::bench(&args);
+        command.env("TMPDIR", &folder.0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let churn = command.spawn().unwrap();
+        let children = children_of(&churn);
+        std::thread::sleep(Duration::from_secs(wait_for));
+        common::signal(churn.id(), "INT");
+        let output = common::wait(churn, SOON);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(128 + 2), "{text}");
+        assert!(text.contains("PARTIAL"), "{text}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&report["partial"], &report["pages_wrong"]), (&true.into(), &0.into()), "{report}");
+        let left: Vec<_> = std::fs::read_dir(&folder.0).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(!children.iter().any(is_alive), "processes are left: {children:?}");
+        if report["hits"].as_u64() > Some(0) && report["seconds"].as_f64() > Some(0.0) {
+            return;
+        }
+    }
+    panic!("nothing was read within 27 s");
+}
+
+fn is_alive(pid: &u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().unwrap_or_default().split_whitespace().next().map(str::to_owned);
+    !matches!(state.as_deref(), None | Some("Z" | "X"))
+}
+
 #[test]
 fn the_redis_server_ends_with_a_churn_that_is_killed() {
     if !redis() {
         return;
     }
     let args = ["churn", "--directory", "redis", "--duration", "60s"];
-    let mut churn = common::bench(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let folder = Folder::new("killed");
+    let mut command = common::bench(&args);
+    command.env("TMPDIR", &folder.0).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut churn = command.spawn().unwrap();
     let until = Instant::now() + SOON;
-    // The server, the producer and two readers.
-    let children = loop {
-        let children = common::children(churn.id());
-        if children.len() == 4 {
-            break children;
-        }
-        assert!(Instant::now() < until, "{children:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let children = children_of(&churn);
     churn.kill().unwrap();
     churn.wait().unwrap();
-    let alive = |pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit(')').next().unwrap_or_default().split_whitespace().next().map(str::to_owned);
-        !matches!(state.as_deref(), None | Some("Z" | "X"))
-    };
-    while children.iter().any(alive) {
+    while children.iter().any(is_alive) {
         assert!(Instant::now() < until, "processes are left: {children:?}");
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -1,5 +1,6 @@
 //! `churn`: pages are overwritten while they are read, and every byte that arrives is checked.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use kvrail::session::Address;
@@ -18,10 +19,10 @@ use crate::process::parent::Child;
 use crate::process::protocol::{
     ChurnProducerSetup, ChurnReaderSetup, Order, Overwritten, ProducerSetup, Read, Reply, Role,
 };
-use crate::process::stop;
+use crate::process::stop::Stop;
 
-/// The longest round. The progress bar moves and a dead process is noticed after each.
-const ROUND: Duration = Duration::from_secs(5);
+/// The longest round. The progress bar moves, and a signal or a dead process is noticed after each.
+const ROUND: Duration = Duration::from_secs(1);
 /// How long a process may take to start.
 const START: Duration = Duration::from_secs(60);
 /// How much longer than planned it may take.
@@ -79,8 +80,8 @@ pub(crate) struct Args {
 }
 
 /// Starts the processes, lets them churn, and reports.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    stop::end_process_1_on_signals()?;
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut stop = Stop::catch()?;
     let json = args.json.as_deref().map(Sink::open).transpose()?;
     let watch = Watch::start();
     let redis = matches!(args.directory, DirectoryKind::PrivateRedis).then(RedisServer::start).transpose()?;
@@ -123,8 +124,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let rounds = args.duration.as_nanos().div_ceil(ROUND.as_nanos()).max(1) as u32;
     let bar = Bar::steps("overwriting and reading", rounds.into());
     let (mut overwritten, mut read) = (Overwritten::default(), Read::default());
-    for _ in 0..rounds {
+    let mut over = 0;
+    while over < rounds && !stop.requested() {
         round(&mut producer, &mut readers, args.duration / rounds, &mut overwritten, &mut read)?;
+        over += 1;
         bar.add(1);
     }
     bar.done();
@@ -140,9 +143,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         validation: !args.no_validation,
         adversary: args.adversary,
         seed: args.seed,
-        seconds: args.duration.as_secs_f64(),
+        seconds: (args.duration / rounds * over).as_secs_f64(),
+        partial: stop.requested(),
     };
-    churn::deliver(&Report::new(settings, overwritten, read, &watch), json)
+    churn::deliver(&Report::new(settings, overwritten, read, &watch), json)?;
+    Ok(stop.exit_code())
 }
 
 fn start_producer(args: &Args, key: &Key, directory: DirectorySetup) -> anyhow::Result<(Child, Address)> {

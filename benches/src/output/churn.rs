@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) adversary: bool,
     pub(crate) seed: u64,
     pub(crate) seconds: f64,
+    /// Whether a signal ended the run before its end.
+    pub(crate) partial: bool,
 }
 
 /// The whole document.
@@ -119,6 +121,9 @@ impl Report {
         for example in &self.wrong_examples {
             let _ = writeln!(text, "wrong: {example}");
         }
+        if self.settings.partial {
+            text.push_str("PARTIAL: the run was stopped before its end.\n");
+        }
         text
     }
 }
@@ -127,8 +132,9 @@ impl Report {
 ///
 /// # Errors
 ///
-/// A page was wrong although pages were validated; nothing was hit or overwritten, so nothing was
-/// shown; none was wrong although pages were not validated; or the report cannot be written.
+/// A page was wrong although pages were validated; or the report cannot be written. A run that was
+/// not stopped also fails where nothing was hit or overwritten, so that nothing was shown, and where
+/// none was wrong although pages were not validated.
 pub(crate) fn deliver(report: &Report, json: Option<Sink>) -> anyhow::Result<()> {
     let text = report.text();
     let told = match json {
@@ -144,12 +150,12 @@ pub(crate) fn deliver(report: &Report, json: Option<Sink>) -> anyhow::Result<()>
                 grouped(report.pages_wrong)
             )
         }
-        (false, 0) => bail!(
+        (false, 0) if !report.settings.partial => bail!(
             "no wrong page was found although none was validated, so this run would find none in any case: give a longer --duration"
         ),
         _ => {}
     }
-    if report.hits == 0 || report.overwrites == 0 {
+    if !report.settings.partial && (report.hits == 0 || report.overwrites == 0) {
         bail!(
             "{} hits and {} overwrites show nothing: give a longer --duration, or a lower --pace",
             report.hits,
