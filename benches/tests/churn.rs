@@ -153,8 +153,8 @@ impl Drop for Folder {
     }
 }
 
-/// The processes of a churn over redis, once all have been started: the server, the producer and two
-/// readers.
+/// The processes of a churn over redis, once all have been started: the server, the producer and
+/// two readers.
 fn children_of(churn: &Child) -> Vec<u32> {
     let until = Instant::now() + SOON;
     loop {

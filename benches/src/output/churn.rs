@@ -133,8 +133,8 @@ impl Report {
 /// # Errors
 ///
 /// A page was wrong although pages were validated; or the report cannot be written. A run that was
-/// not stopped also fails where nothing was hit or overwritten, so that nothing was shown, and where
-/// none was wrong although pages were not validated.
+/// not stopped also fails where nothing was hit or overwritten, so that nothing was shown, and
+/// where none was wrong although pages were not validated.
 pub(crate) fn deliver(report: &Report, json: Option<Sink>) -> anyhow::Result<()> {
     let text = report.text();
     let told = match json {

@@ -90,7 +90,7 @@ impl Process {
         }
     }
 
-    /// Tells it that it was stopped and goes on, and whether its session is over, and lets it go on.
+    /// Tells it that it was stopped and goes on, and whether its session is over. It goes on.
     pub(crate) fn go_on(&mut self, session_over: bool) {
         let byte = if session_over { SESSION_IS_OVER } else { SESSION_GOES_ON };
         self.child.stdin.as_mut().unwrap().write_all(&[byte]).unwrap();
