@@ -1279,7 +1279,8 @@ int32_t kvrail_publisher_start(const struct kvrail_publisher_config *config,
 
 // Makes every page a miss, ends all sessions, and releases the memory. Waits for calls of this
 // publisher that are under way in other threads. When it has returned KVRAIL_OK, nothing reads the
-// caller's memory any more.
+// caller's memory any more. A child of a fork has a copy of its parent's publisher, which this
+// forgets: the publisher goes on in the parent.
 int32_t kvrail_publisher_close(struct kvrail_publisher *publisher);
 
 // Offers another pool, to the readers of all sessions too.

@@ -53,6 +53,8 @@ pub(crate) enum CapiError {
     LayoutLimit { what: &'static str, limit: usize },
     #[error("{what} is not aligned to {align} bytes")]
     Alignment { what: &'static str, align: usize },
+    #[error("the {what} belongs to the process of which this one is a fork: use it there, or make one here")]
+    OtherProcess { what: &'static str },
     #[error("no peer {peer:#x}: it never was, or is gone")]
     Peer { peer: u32 },
     #[error("no region {region}: register memory, or name a region that was")]
@@ -166,6 +168,7 @@ impl CapiError {
             Self::LayoutName(_) => 8015,
             Self::LayoutLimit { .. } => 8016,
             Self::Alignment { .. } => 8017,
+            Self::OtherProcess { .. } => 8018,
             Self::Peer { .. } => 8020,
             Self::Region { .. } => 8021,
             Self::Slot { .. } => 8022,

@@ -42,8 +42,9 @@ struct Qp {
     blocks: Words,
     count: usize,
     record: Words,
-    /// Memory of the code under test.
-    notes: Box<[PostedWr]>,
+    /// Memory of the code under test, which has a pointer to it while this value moves: to move a
+    /// `Box` would end the right of that pointer.
+    notes: Vec<PostedWr>,
     /// Blocks that were posted and carried out, modulo 2^16.
     producer: u16,
     consumer: u16,
@@ -133,7 +134,7 @@ impl Device {
             blocks: Words::new(blocks as usize * BLOCK),
             count: blocks as usize,
             record: Words::new(1),
-            notes: vec![PostedWr::EMPTY; blocks as usize].into_boxed_slice(),
+            notes: vec![PostedWr::EMPTY; blocks as usize],
             producer: 0,
             consumer: 0,
             failed: false,
@@ -146,7 +147,7 @@ impl Device {
             doorbell_record: qp.record.first().cast(),
             register: DoorbellRegister { address: self.registers[rail].at(REGISTER), bytes: REGISTER_BYTES },
             qp_num: number,
-            posted: NonNull::from(&mut *qp.notes).cast(),
+            posted: NonNull::from(qp.notes.as_mut_slice()).cast(),
         }
     }
 

@@ -4,7 +4,9 @@
 //! Where the two differ, the slot has a change, and waits in a list of such slots. So there are at
 //! most as many changes as slots, however long a directory is away: nothing overflows, and a page
 //! that has come and gone meanwhile is no change. One thread takes changes, sends them in batches
-//! of up to 512 records, and sends a batch again until it succeeds. It renews the owner's lease
+//! of up to 512 records, and sends a batch again until it succeeds. After a batch that was not full
+//! it takes no changes for a millisecond, so that pages that are put one behind the other do not
+//! take a call each. It renews the owner's lease
 //! three times in a lease, and announces everything again when the directory has lost it.
 
 pub(crate) mod changes;
@@ -84,6 +86,7 @@ impl Announcer {
         let ask = {
             let mut told = self.shared.told();
             told.asked += 1;
+            told.flushing += 1;
             told.asked
         };
         self.shared.wake.wake();
@@ -94,7 +97,9 @@ impl Announcer {
                 wanted.iter().all(|(source, then)| source.progress().sent >= then.last)
             }
         };
-        if self.shared.wait_until(deadline, sent) { Ok(()) } else { Err(self.unfinished()) }
+        let all_sent = self.shared.wait_until(deadline, sent);
+        self.shared.told().flushing -= 1;
+        if all_sent { Ok(()) } else { Err(self.unfinished()) }
     }
 
     fn unfinished(&self) -> AnnounceError {

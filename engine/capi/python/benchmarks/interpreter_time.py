@@ -4,8 +4,9 @@ The lock is released inside the foreign call. So what holds it is the Python cod
 and ctypes' own work before and after it. To measure both and nothing else, the foreign function is
 replaced by one of libc that returns at once and ignores its arguments (`abs`, which gets a handle of
 0 and returns 0, "ok"), with the same types of arguments: all that is left of a call holds the lock.
-Batches of 1 and of 32 pages give the time a call and the time a page. The same in two threads at a
-time shows by their processor time that neither takes longer than one alone.
+Batches of 1 and of 32 pages give the time a call and the time a page. It is processor time, which
+other programs on the machine do not lengthen by taking the core away; the time by the clock is
+printed beside it. The same in two threads at a time shows that neither takes longer than one alone.
 
 The real calls, over shared memory between two nodes, show what a call takes with its pages.
 
@@ -25,6 +26,9 @@ from kvrail import _library
 
 PAGE, PAGES, ROUNDS, REPEATS = 128 * 1024, 32, 2000, 15
 PER_PAGE_NS, PER_CALL_US = 300, 20
+# Caches and hyperthreads make processor time differ a little. A lock that one of two threads waits
+# for by spinning would double it.
+NO_LONGER = 1.5
 
 
 def returning_at_once() -> object:
@@ -82,11 +86,11 @@ def main() -> int:
     def many() -> None:
         empty.get_batch(keys, nowhere, indices, 10)
 
-    call_ns = nanoseconds(one, time.perf_counter_ns)
-    batch_ns = nanoseconds(many, time.perf_counter_ns)
-    page_ns = (batch_ns - call_ns) / (PAGES - 1)
-
+    call_ns = nanoseconds(one, time.thread_time_ns)
     alone = nanoseconds(many, time.thread_time_ns)
+    by_clock = nanoseconds(many, time.perf_counter_ns)
+    page_ns = (alone - call_ns) / (PAGES - 1)
+
     both: list[float] = []
     threads = [threading.Thread(target=lambda: both.append(nanoseconds(many, time.thread_time_ns))) for _ in range(2)]
     for thread in threads:
@@ -95,13 +99,14 @@ def main() -> int:
         thread.join()
 
     print(f"get_batch of {PAGES} pages of {PAGE // 1024} KiB over shm: {whole / 1e3:.1f} us in all")
-    print(f"holding the interpreter's lock: {batch_ns / 1e3:.2f} us a call of {PAGES} pages")
-    print(f"  {batch_ns / PAGES:.0f} ns a page with the call's share (at most {PER_PAGE_NS})")
+    print(f"holding the interpreter's lock: {alone / 1e3:.2f} us a call of {PAGES} pages")
+    print(f"  {alone / PAGES:.0f} ns a page with the call's share (at most {PER_PAGE_NS})")
     print(f"  {page_ns:.0f} ns for each further page, {call_ns / 1e3:.2f} us for a call of one (at most {PER_CALL_US})")
-    print(f"processor time a call: {alone / 1e3:.2f} us in one thread, {max(both) / 1e3:.2f} us in each of two")
+    print(f"  {by_clock / 1e3:.2f} us a call of {PAGES} pages by the clock, with what other programs take")
+    print(f"two threads at a time: {min(both) / 1e3:.2f} and {max(both) / 1e3:.2f} us a call of each")
     reader.close()
     owner.close()
-    met = batch_ns / PAGES <= PER_PAGE_NS and call_ns / 1e3 <= PER_CALL_US
+    met = alone / PAGES <= PER_PAGE_NS and call_ns / 1e3 <= PER_CALL_US and max(both) <= NO_LONGER * alone
     if not met:
         print("*** more than the bound ***")
     return 1 if not met and "--check" in sys.argv else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from array import array
 from collections.abc import Callable
@@ -93,3 +94,21 @@ def test_integers_of_other_packages_and_arrays_are_taken(nodes: Nodes, layout: k
     assert space.put_places([b"k"], places, np.array([1])).stored == 1
     for indices in ([2], (2,), range(2, 3), iter([2]), np.array([2]), array("I", [2]), array("q", [2]), [True + 1]):
         assert space.get_batch([b"k"], places, indices, 5).hits == 1
+
+
+def test_an_array_that_another_thread_lengthens_is_read_where_it_was(nodes: Nodes, layout: kvrail.Layout) -> None:
+    node = nodes.start(layouts=[layout], directory="none")
+    space, places = node.space(layout, "m"), node.register(layout, [np.zeros(4 * PAGE, np.uint8)])
+    indices = array("I", [3, 1])
+    seen: list[list[int]] = []
+
+    def get(handle: int, number: int, keys: int, of: int, address: int, *_: int) -> int:
+        # As another thread does that has the interpreter's lock meanwhile.
+        assert address != indices.buffer_info()[0]
+        indices.extend(range(1 << 20))
+        seen.append(list((ctypes.c_uint32 * 2).from_address(address)))
+        return 0
+
+    space._get = get  # type: ignore[assignment]
+    space.get_batch([b"a", b"b"], places, indices, 1)
+    assert seen == [[3, 1]]

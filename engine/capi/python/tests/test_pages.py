@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -189,6 +190,68 @@ def test_a_child_of_a_fork_ends_without_its_parents_node(nodes: Nodes, layout: k
     assert begun.result(10).hits == 0
     owner.put_batch(keys(1), [page(3)])
     owner.node.flush(5)
+    assert reader.get_batch(keys(1), places, [1], 5).hits == 1
+
+
+def child_of_a_fork(run: Callable[[], None]) -> int:
+    """The exit status of a child that calls `run`; it is killed by a signal if it hangs."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(60)
+            run()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_child_that_was_forked_while_threads_get_pages_waits_for_none_of_their_locks(
+    nodes: Nodes, layout: kvrail.Layout
+) -> None:
+    owner, reader = pair(nodes, layout)
+    owner.put_batch(keys(8), [page(number) for number in range(8)])
+    owner.node.flush(5)
+    places = reader.node.register(layout, [np.zeros((64, PAGE), np.uint8)])
+    stop = threading.Event()
+
+    def get_pages(first: int) -> None:
+        while not stop.is_set():
+            reader.get_batch(keys(8), places, range(first, first + 8), 5)
+            # Begun ones have locks and a thread of their own.
+            reader.begin_get(keys(8), places, range(first, first + 8), 5).result(10)
+
+    threads = [threading.Thread(target=get_pages, args=(8 * number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        begun = [reader.begin_get(keys(1), places, [56], 5)]
+
+        def end_as_an_interpreter_does() -> None:
+            with pytest.raises(kvrail.UsageError) as refused:
+                reader.get_batch(keys(1), places, [57], 5)
+            assert refused.value.name == "CapiError::OtherProcess"
+            with pytest.raises(kvrail.UsageError):
+                begun[0].result(5)
+            # The last reference: a finalizer gives the get up.
+            begun.clear()
+            reader.node.close()
+            owner.node.close()
+            # And nodes of its own are like any.
+            with kvrail.Node("child", transport="shm:1", key=KEY, tag_secret=SECRET, layouts=[layout]) as own:
+                assert own.space(layout, "m").exists(keys(1), 1).leading == 0
+
+        for _ in range(20):
+            assert child_of_a_fork(end_as_an_interpreter_does) == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    # Python's own lock, too, may be one that a thread of the parent holds.
+    with reader.node._lock:
+        assert child_of_a_fork(reader.node.close) == 0
+    assert begun[0].result(10).hits == 1
     assert reader.get_batch(keys(1), places, [1], 5).hits == 1
 
 

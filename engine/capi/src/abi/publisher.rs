@@ -124,7 +124,8 @@ pub unsafe extern "C" fn kvrail_publisher_start(
 
 /// Makes every page a miss, ends all sessions, and releases the memory. Waits for calls of this
 /// publisher that are under way in other threads. When it has returned KVRAIL_OK, nothing reads the
-/// caller's memory any more.
+/// caller's memory any more. A child of a fork has a copy of its parent's publisher, which this
+/// forgets: the publisher goes on in the parent.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvrail_publisher_close(publisher: *mut kvrail_publisher) -> i32 {
     // SAFETY: no pointer is followed.

@@ -52,22 +52,26 @@ pub(crate) fn opened(open: Open) -> Result<*mut kvrail_node, CapiError> {
     NODES.open(Handle { open: RwLock::new(Some(open)), maker: OwnerProcess::current() })
 }
 
-/// Calls `with` with the node of a handle.
+/// Calls `with` with the node of a handle. In a child of a fork it is refused: a lock may be one
+/// that a thread of the parent held, and no thread of the node's is there.
 pub(crate) fn with<R>(
     handle: *const kvrail_node,
     with: impl FnOnce(&Open) -> Result<R, CapiError>,
 ) -> Result<R, CapiError> {
     let handle: Arc<Handle> = NODES.get(handle)?;
+    if !handle.maker.is_current() {
+        return Err(CapiError::OtherProcess { what: "node" });
+    }
     let open = handle.open.read().unwrap_or_else(PoisonError::into_inner);
     with(open.as_ref().ok_or(CapiError::Handle { what: "node" })?)
 }
 
 /// Closes a node, as soon as no call of it is under way.
 pub(crate) fn close(handle: *const kvrail_node) -> Result<(), CapiError> {
-    let handle = NODES.close(handle)?;
+    let Some(handle) = NODES.close(handle)? else { return Ok(()) };
     if !handle.maker.is_current() {
-        // A child of a fork has a copy without threads: nothing here can end, or be waited for, and
-        // a lock may be one that a thread of the parent held. The node goes on in the parent.
+        // A child of a fork has a copy without threads: nothing here can end, or be waited for. The
+        // node goes on in the parent.
         std::mem::forget(handle);
         return Ok(());
     }

@@ -65,6 +65,8 @@ pub(super) struct Told {
     pub(super) asked: u64,
     /// Up to which of these it has answered. What it had lost is among the changes since.
     pub(super) answered: u64,
+    /// How many callers wait until all changes are sent.
+    pub(super) flushing: usize,
     /// The thread withdraws everything and ends, by this time.
     pub(super) stop: Option<Instant>,
     /// The thread has ended.

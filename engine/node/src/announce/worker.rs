@@ -13,6 +13,11 @@ use crate::directory::{DirectoryError, Renewed, caught};
 /// The shortest time between two renewals, however short a directory says that its lease is.
 const SHORTEST_RENEWAL: Duration = Duration::from_millis(10);
 
+/// For how long no changes are taken after a batch that was not full: changes that follow each
+/// other go by one call then, and no put of them wakes the thread. The first change after a pause
+/// goes at once.
+const GATHER: Duration = Duration::from_millis(1);
+
 pub(super) struct Worker {
     shared: Arc<AnnouncerShared>,
     /// What is being sent: it is sent again until that succeeds.
@@ -31,6 +36,8 @@ pub(super) struct Worker {
     failures: u32,
     /// Nothing is sent before.
     not_before: Option<Instant>,
+    /// A batch that was not full was sent just now.
+    gather: bool,
 }
 
 impl Worker {
@@ -45,12 +52,17 @@ impl Worker {
             asked: 0,
             failures: 0,
             not_before: None,
+            gather: false,
         }
     }
 
     /// Announces and withdraws until it is stopped.
     pub(super) fn run(mut self) {
         loop {
+            if std::mem::take(&mut self.gather) && self.shared.told().flushing == 0 {
+                // Not a park, which a put would end.
+                thread::sleep(GATHER);
+            }
             // Before it looks at anything else: what comes later wakes it.
             self.shared.wake.look();
             let (stop, asked) = {
@@ -86,6 +98,7 @@ impl Worker {
         } else if self.batch.is_empty() && !self.fill() {
             return Some(self.renew_at);
         } else {
+            self.gather = !self.batch.is_full();
             self.send(deadline)
         };
         match result {

@@ -109,9 +109,12 @@ impl Node {
             tracing::error!("a test has switched validation off: this node gives out wrong pages");
         }
         let specs = std::mem::take(&mut config.pools);
-        let publisher = if specs.is_empty() { None } else { Some(offer(&config, specs, publish)?) };
+        let (publisher, shard) = match specs.is_empty() {
+            true => (None, None),
+            false => offer(&config, specs, publish).map(|(publisher, shard)| (Some(publisher), shard))?,
+        };
         if let Some(candidates) = config.embedded.take() {
-            config.directory = Some(embedded(&config, candidates, publisher.as_deref())?);
+            config.directory = Some(embedded(&config, candidates, publisher.as_deref(), shard)?);
         }
         let (look_ups, parker) =
             LookUpLink::new(config.look_up_threads, name_of(config.directory.as_deref()));
@@ -231,23 +234,26 @@ fn embedded(
     config: &NodeConfig,
     mut candidates: Vec<Address>,
     publisher: Option<&Publisher>,
+    shard: Option<Arc<EmbeddedShard>>,
 ) -> Result<Arc<dyn Directory>, NodeError> {
     if candidates.is_empty() {
         candidates.extend(publisher.map(|publisher| publisher.local_addr().into()));
     }
-    let config = EmbeddedConfig::new(candidates, config.keys.clone(), config.name);
+    let mut config = EmbeddedConfig::new(candidates, config.keys.clone(), config.name);
+    config.own = publisher.map(Publisher::epoch).zip(shard);
     Ok(Arc::new(EmbeddedDirectory::start(config)?))
 }
 
-/// Offers the node's pools.
+/// Offers the node's pools, and its shard of the embedded directory if that is used.
 fn offer(
     config: &NodeConfig,
     pools: Vec<PoolSpec>,
     publish: impl PublisherTransport,
-) -> Result<Arc<Publisher>, NodeError> {
+) -> Result<(Arc<Publisher>, Option<Arc<EmbeddedShard>>), NodeError> {
     let mut server = config.server.clone();
-    if config.embedded.is_some() {
-        server = server.service(DIRECTORY_SERVICE, Arc::new(EmbeddedShard::new(ShardConfig::default())));
+    let shard = config.embedded.is_some().then(|| Arc::new(EmbeddedShard::new(ShardConfig::default())));
+    if let Some(shard) = &shard {
+        server = server.service(DIRECTORY_SERVICE, Arc::<EmbeddedShard>::clone(shard));
     }
     let all = PublisherConfig::new(config.name).server(server);
     let all = pools.into_iter().fold(all, |all, pool| match pool {
@@ -256,5 +262,6 @@ fn offer(
     });
     let loopback = || Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
     let listen = config.listen.clone().unwrap_or_else(loopback);
-    Ok(Arc::new(Publisher::start_pools(all, &listen, config.keys.clone(), publish)?))
+    let publisher = Publisher::start_pools(all, &listen, config.keys.clone(), publish)?;
+    Ok((Arc::new(publisher), shard))
 }

@@ -81,6 +81,24 @@ impl Node {
 }
 
 #[test]
+fn pages_that_are_put_one_behind_the_other_take_no_call_each() {
+    const KEYS: u128 = 400;
+    let node = node(KEYS as u32, LEASE, CALL);
+    node.announcer.flush(soon()).unwrap();
+    let before = node.directory.state().calls;
+    let began = Instant::now();
+    for number in 0..KEYS {
+        node.put(number);
+        // As long as a large page is copied, so that the announcer could be told of each.
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    node.check(KEYS);
+    // One call in a millisecond, and those of the flush.
+    let (most, calls) = (began.elapsed().as_millis() as u64 + 8, node.directory.state().calls - before);
+    assert!(calls <= most, "{calls} calls, and {most} milliseconds");
+}
+
+#[test]
 fn the_directory_is_told_of_ten_thousand_pages_in_batches() {
     const KEYS: u128 = 10_000;
     let node = node(KEYS as u32, LEASE, CALL);

@@ -34,10 +34,7 @@ def new_statuses(count: int) -> array[int]:
 
 def indices_of(indices: Iterable[int], count: int, name: str = "indices") -> array[int]:
     """The numbers of places or slots, one for each key."""
-    if type(indices) is array and indices.typecode == "I":
-        made = indices
-    else:
-        made = _library.numbers(name, indices)
+    made = _library.numbers(name, indices)
     if len(made) != count:
         raise ValueError(f"{len(made)} {name} for {count} keys")
     return made

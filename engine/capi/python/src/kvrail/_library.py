@@ -324,9 +324,10 @@ def out_of_range(name: str, number: int, least: int, most: int) -> UsageError:
 
 
 def numbers(name: str, values: Iterable[SupportsIndex]) -> array[int]:
-    """Numbers of places or slots, as the library takes them."""
+    """Numbers of places or slots, as the library takes them. They are the call's own: while it runs,
+    another thread can append to an array of the caller's, whose memory may move then."""
     if type(values) is array and values.typecode == "I":
-        return values
+        return values[:]
     given = values if isinstance(values, (list, tuple, range)) else list(values)
     try:
         return array("I", given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from array import array
 from collections.abc import Iterable, Sequence
@@ -61,6 +62,7 @@ class Node:
         self._kept: list[object] = []
         self._places: set[Places] = set()
         self._lock = threading.Lock()
+        self._process = os.getpid()
         keys = _library.Keys(hex=_text(key), file=_text(key_file))
         given_pools = (_library.Pool * max(len(pools), 1))()
         memories: list[c_void_p] = []
@@ -263,6 +265,11 @@ class Node:
         """Ends it: gets that are under way become misses, and others miss its pages. It waits for
         calls of other threads, and then takes some seconds at most. Raises StillReadingError if hardware may still write into registered
         memory, which is kept then until the process ends."""
+        if self._process != os.getpid():
+            # A child of a fork has a copy, and a thread of its parent may have held the lock. The
+            # library refuses the other calls of the copy.
+            self._handle = 0
+            return
         with self._lock:
             handle, self._handle = self._handle, 0
         if handle == 0:

@@ -1,11 +1,13 @@
 //! What an embedded directory is given, and why it does not start.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kvrail::session::PeerKeys;
+use kvrail::session::{Epoch, PeerKeys};
 use kvrail::{Address, NodeName};
 
+use super::shard::EmbeddedShard;
 use super::wire::{MAX_LEASE, MIN_LEASE};
 
 /// What an embedded directory is given.
@@ -27,6 +29,8 @@ pub struct EmbeddedConfig {
     pub heartbeat: Duration,
     /// How long the making of one session may take. Default: a second.
     pub connect: Duration,
+    /// The shard that this process has, by its server's epoch.
+    pub(crate) own: Option<(Epoch, Arc<EmbeddedShard>)>,
 }
 
 impl EmbeddedConfig {
@@ -40,6 +44,7 @@ impl EmbeddedConfig {
             lease: Duration::from_secs(3),
             heartbeat: Duration::from_secs(1),
             connect: Duration::from_secs(1),
+            own: None,
         }
     }
 

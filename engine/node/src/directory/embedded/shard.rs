@@ -53,7 +53,8 @@ impl EmbeddedShard {
         Self { config, state: Mutex::new(State { table, look_ups: 0 }) }
     }
 
-    /// A lock that no other thread takes for long: one server's thread asks.
+    /// A lock that no thread takes for long: one server's thread asks, and threads of the node that
+    /// has the shard.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

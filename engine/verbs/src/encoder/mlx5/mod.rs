@@ -28,11 +28,12 @@ use crate::rail::Rail;
 
 const LIBRARY: &str = "libmlx5.so.1";
 
-/// The notes of a send queue.
-type Notes = Box<[PostedWr]>;
+/// The notes of a send queue. They move while a queue has a pointer to them: that is nothing to a
+/// `Vec`, whereas to move a `Box` ends the right of every other pointer to what is in it.
+type Notes = Vec<PostedWr>;
 
 fn notes(count: u32) -> Notes {
-    vec![PostedWr::EMPTY; count as usize].into_boxed_slice()
+    vec![PostedWr::EMPTY; count as usize]
 }
 
 /// Encodes READs as mlx5 work queue entries, and reads completion queue entries.
@@ -141,16 +142,16 @@ unsafe impl Encoder for Mlx5Encoder {
         let mut kept = None;
         let keep = |count| {
             let notes = kept.insert(notes(count));
-            NonNull::from(&mut **notes).cast()
+            NonNull::from(notes.as_mut_slice()).cast()
         };
         // SAFETY: a live QP of an mlx5 device: `new` has looked at the driver of each rail, and
         // `open` below refuses a rail of another driver.
         let memory = unsafe { self.library.send_queue(qp.raw(), keep) }.map_err(refused)?;
         check(&memory, qp.rail()).map_err(refused)?;
         // SAFETY: the QP's own memory, which lives until it is destroyed, and `close` comes before;
-        // notes that are kept until `close`, too; the register is that of the rail's thread domain,
-        // which lives as long as the rail. Nothing was posted to the QP, and only this encoder
-        // posts to it. Two QPs that are alive have different numbers.
+        // notes that are kept until `close`, too, and that nothing else looks at; the register is
+        // that of the rail's thread domain, which lives as long as the rail. Nothing was posted to
+        // the QP, and only this encoder posts to it. Two QPs that are alive have different numbers.
         let opened = unsafe { self.direct.open(rail, memory) };
         let place = opened.map_err(|error| refused(error.into()))?;
         if let Some(notes) = kept {
