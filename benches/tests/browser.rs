@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{run, wait};
-use runs::{Folder, ladder, sweep};
+use runs::{Folder, ladder, shown, sweep};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(120);
@@ -121,7 +121,7 @@ fn the_page_shows_the_figures_of_the_reports_wide_and_narrow_light_and_dark() {
     let mut expected = Vec::new();
     for report in [ladder(), sweep()] {
         for row in report["results"].as_array().unwrap() {
-            expected.push(format!("{:.2}", row["gb_per_s"].as_f64().unwrap()));
+            expected.push(shown(row));
         }
     }
     for (width, dark) in [(1200, false), (1200, true), (400, false), (400, true)] {

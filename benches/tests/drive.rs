@@ -32,10 +32,11 @@ fn every_combination_is_a_row_and_the_best_of_each_layout_is_marked() {
     assert_eq!(rows.iter().map(settings).collect::<BTreeSet<_>>().len(), 8);
     for layout in ["opaque-4k", "opaque-128k"] {
         let of_it = || rows.iter().filter(|row| row["layout"] == layout);
-        let most = of_it().map(|row| row["gb_per_s"].as_f64().unwrap()).fold(0.0, f64::max);
+        let median = |row: &Value| row["rounds_gb_per_s"]["median"].as_f64().unwrap();
+        let most = of_it().map(median).fold(0.0, f64::max);
         let peaks: Vec<_> = of_it().filter(|row| row["peak"] == true).collect();
         assert_eq!(peaks.len(), 1, "{layout}");
-        assert_eq!(peaks[0]["gb_per_s"], most);
+        assert_eq!(median(peaks[0]), most);
     }
     for row in rows {
         let spread = &row["rounds_gb_per_s"];
@@ -53,7 +54,8 @@ fn every_combination_is_a_row_and_the_best_of_each_layout_is_marked() {
 #[test]
 fn presets_are_settings_for_one_question() {
     let of = |preset: &str| -> Vec<(u64, u64)> {
-        let args = ["--layout", "opaque-4k", "--duration", "20ms", "--verify", "off", "--preset", preset];
+        // On a loaded machine no batch ended within 20 ms.
+        let args = ["--layout", "opaque-4k", "--duration", "300ms", "--verify", "off", "--preset", preset];
         let (_, report) = drive(&args);
         let settings = |row: &Value| (row["concurrency"].as_u64().unwrap(), row["batch"].as_u64().unwrap());
         rows(&report).iter().map(settings).collect()

@@ -147,7 +147,7 @@ fn the_demo_measures_every_row() {
     assert!(table.contains("One host is not a fabric") && table.contains("of memcpy"), "{table}");
     // First how much was read, and whether that is enough; in a terminal of 80 columns.
     let first: Vec<_> = table.lines().filter(|line| line.starts_with("  ")).collect();
-    assert!(first[0].starts_with("  41,984-byte pages over ") && first[0].contains(" GB/s, "), "{table}");
+    assert!(first[0].starts_with("  41,984-byte pages, ") && first[0].contains(" GB/s, "), "{table}");
     // Where its lines end depends on the figures.
     let text = table.split_whitespace().collect::<Vec<_>>().join(" ");
     let told = |words: &str| text.find(words).unwrap_or_else(|| panic!("{words}: {table}"));

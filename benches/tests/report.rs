@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use common::{bench, complaint, run, wait};
-use runs::{Folder, changed, ladder, sweep};
+use runs::{Folder, changed, ladder, shown, sweep};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ fn every_row_is_in_the_tables_and_the_page_needs_nothing_beside_it() {
     assert!(html.len() as u64 <= PAGE, "{} bytes", html.len());
     for rows in [ladder(), sweep()].map(|report| report["results"].as_array().unwrap().clone()) {
         for row in rows {
-            let gb = format!("{:.2}", row["gb_per_s"].as_f64().unwrap());
+            let gb = shown(&row);
             let name = row["scenario"].as_str().unwrap();
             let in_text = text.lines().any(|line| line.contains(name) && line.contains(&format!("| {gb} |")));
             assert!(in_text, "{name} {gb}: {text}");
@@ -67,6 +67,29 @@ fn every_row_is_in_the_tables_and_the_page_needs_nothing_beside_it() {
     assert!(charts.contains(&"two-concurrency.svg".to_owned()), "{charts:?}");
     let chart = fs::read_to_string(folder.path("svg/one-ladder-opaque-128k.svg")).unwrap();
     assert!(chart.starts_with("<svg ") && chart.contains("131,072") && chart.contains("memcpy: "));
+}
+
+#[test]
+fn a_figure_is_the_median_that_its_quartiles_belong_to() {
+    let folder = Folder::new();
+    // Of five rounds one was disturbed: the mean of the windows lies below all quartiles.
+    let disturbed = |report: &mut Value| {
+        for row in report["results"].as_array_mut().unwrap() {
+            row["gb_per_s"] = json!(1.25);
+            row["rounds_gb_per_s"] =
+                json!({"rounds": 5, "min": 0.5, "q1": 2.0, "median": 2.25, "q3": 2.5, "max": 3.0});
+        }
+    };
+    let path = folder.write("disturbed", changed(ladder(), disturbed));
+    let text = report(&[&path]);
+    assert!(text.contains("| 2.25 | 2.00 to 2.50 |") && !text.contains("1.25"), "{text}");
+    assert!(text.contains("GB/s are medians of the rounds"), "{text}");
+    let compared = report(&["--compare", &path, &path]);
+    assert!(compared.contains("| 2.25 | 2.25 | 1.000 | 0.800 to 1.250: no difference |"), "{compared}");
+    let svg = folder.path("svg");
+    report(&[&path, "--svg", &svg]);
+    let chart = fs::read_to_string(folder.path("svg/disturbed-ladder-opaque-128k.svg")).unwrap();
+    assert!(chart.contains("memcpy: 2.25"), "{chart}");
 }
 
 #[test]
@@ -229,4 +252,8 @@ fn a_full_disk_is_a_failure_that_names_the_file() {
     let output = wait(command.stdout(full).stderr(Stdio::piped()).spawn().unwrap(), SOON);
     assert!(complaint(&output).contains("cannot write to stdout: No space left on device"));
     refused(&[&file, "--svg", "/proc/none"], &["--svg", "/proc/none"]);
+    for option in ["--html", "--markdown"] {
+        let words = ["/nonexistent/page; give ", option, "No such file"];
+        refused(&[&file, option, "/nonexistent/page"], &words);
+    }
 }

@@ -59,16 +59,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.html.is_some() || args.svg.is_some() {
         let charts = artifacts.iter().map(charts::all).collect::<Result<Vec<_>, _>>()?;
         if let Some(path) = &args.html {
-            Sink::open(path)?.put(&html::page(&artifacts, &charts, comparison.as_ref()))?;
+            Sink::open_for("--html", path)?.put(&html::page(&artifacts, &charts, comparison.as_ref()))?;
         }
         if let Some(folder) = &args.svg {
             fs::create_dir_all(folder)
                 .with_context(|| format!("--svg: cannot make the folder {}", folder.display()))?;
             for chart in charts.iter().flatten() {
-                Sink::open(&folder.join(format!("{}.svg", chart.name)))?.put(&chart.svg)?;
+                let path = folder.join(format!("{}.svg", chart.name));
+                Sink::open_for("--svg", &path)?.put(&chart.svg)?;
             }
         }
     }
-    Sink::open(&args.markdown)?.put(&markdown::text(&artifacts, comparison.as_ref()))?;
+    Sink::open_for("--markdown", &args.markdown)?.put(&markdown::text(&artifacts, comparison.as_ref()))?;
     Ok(())
 }

@@ -38,16 +38,21 @@ pub(crate) enum Sink {
 }
 
 impl Sink {
-    /// Opens `path`, `-` for stdout. This is done before the work, so that a path that cannot be
-    /// written is an error at once. The file keeps its content until there is a report to replace
-    /// it.
+    /// Opens the path of `--json`, `-` for stdout. This is done before the work, so that a path that
+    /// cannot be written is an error at once. The file keeps its content until there is a report to
+    /// replace it.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        Self::open_for("--json", path)
+    }
+
+    /// Opens the path that an option gives, `-` for stdout.
+    pub(crate) fn open_for(option: &str, path: &Path) -> anyhow::Result<Self> {
         if path.as_os_str() == "-" {
             return Ok(Self::Stdout);
         }
         let file = File::options().write(true).create(true).truncate(false).open(path);
         let file = file.with_context(|| {
-            format!("cannot write the report to {}; give --json the path of a writable file", path.display())
+            format!("cannot write to {}; give {option} the path of a writable file", path.display())
         })?;
         Ok(Self::File(file, path.into()))
     }
@@ -348,6 +353,23 @@ impl Row {
         [Op::Get.label(), Op::Exists.label()].contains(&&*self.op)
     }
 
+    /// GB/s as they are shown, beside the quartiles: the median of the rounds, of which a few may
+    /// have been disturbed. Where a busy machine let no batch end in most of them, it is the mean,
+    /// which the batches of the others have.
+    pub(crate) fn usual(&self) -> f64 {
+        let median = self.rounds_gb_per_s.median;
+        if median > 0.0 { median } else { self.gb_per_s }
+    }
+
+    /// Pages per second, as [`Row::usual`]. Where none moves, it is the mean.
+    pub(crate) fn usual_pages(&self) -> f64 {
+        if self.rounds_gb_per_s.median > 0.0 {
+            self.usual() * 1e9 / f64::from(self.page_bytes)
+        } else {
+            self.pages_per_s
+        }
+    }
+
     /// The layout's name, with a remark where no engine has such pages.
     pub(crate) fn label(&self) -> String {
         if self.synthetic { format!("{} (synthetic)", self.layout) } else { self.layout.to_string() }
@@ -358,7 +380,7 @@ impl Row {
 pub(crate) fn mark_peaks(rows: &mut [Row]) {
     for chunk in rows.chunk_by_mut(|a, b| a.layout == b.layout) {
         let several = chunk.len() > 1;
-        if let Some(peak) = chunk.iter_mut().max_by(|a, b| a.gb_per_s.total_cmp(&b.gb_per_s)) {
+        if let Some(peak) = chunk.iter_mut().max_by(|a, b| a.usual().total_cmp(&b.usual())) {
             peak.peak = several;
         }
     }

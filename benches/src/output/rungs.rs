@@ -88,7 +88,7 @@ fn cells(row: &Row) -> Vec<String> {
         } else {
             format!("{}x{}", row.rails, row.processes)
         },
-        format!("{:.2}", row.gb_per_s),
+        format!("{:.2}", row.usual()),
         format!("{:.0} %", 100.0 * row.rounds_gb_per_s.relative()),
         limit.map_or("-".into(), |ratio| format!("{:.0} %", 100.0 * ratio)),
         time(row.latency_us.p50),

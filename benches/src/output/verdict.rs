@@ -72,6 +72,9 @@ fn paragraph(indent: &str, words: &str) -> String {
     if words.is_empty() {
         return String::new();
     }
+    if indent.len() + words.chars().count() <= WIDTH {
+        return format!("{indent}{words}\n");
+    }
     let lines = wrapped(words, WIDTH - indent.len() - 2);
     // What follows the first line of several stands below its words.
     let rest = if indent.is_empty() { "" } else { "  " };
@@ -122,20 +125,13 @@ fn cells(row: &Row) -> Vec<String> {
             (false, 1) => row.rails.to_string(),
             (false, processes) => format!("{} x {processes}", row.rails),
         },
-        format!("{:.2}", usual(row)),
+        format!("{:.2}", row.usual()),
         format!("{:.0} %", 100.0 * row.rounds_gb_per_s.relative()),
-        grouped((usual(row) * 1e9 / f64::from(row.page_bytes)).round() as u64),
+        grouped(row.usual_pages().round() as u64),
         time(row.latency_us.p50),
         time(row.latency_us.p99),
         row.ratio.memcpy.map_or("-".into(), |ratio| format!("{:.0} %", 100.0 * ratio)),
     ]
-}
-
-/// The median of a row's rounds in GB/s. Where a busy machine let no batch end in most of them, it
-/// is the mean, which the batches of the others have.
-fn usual(row: &Row) -> f64 {
-    let median = row.rounds_gb_per_s.median;
-    if median > 0.0 { median } else { row.gb_per_s }
 }
 
 /// A ratio above this is more than noise. Then other programs have taken the cores, and a plain
@@ -162,16 +158,17 @@ fn verdict(row: &Row, throttled: bool) -> String {
     let ratio = row.ratio.memcpy.unwrap_or(0.0);
     let met = judged(ratio, target, throttled);
     format!(
-        "{}-byte pages over {} rails: {:.2} GB/s, {ratio:.2} of memcpy. Target {target:.2}: {met}.",
+        "{}-byte pages, {} rails: {:.2} GB/s, {ratio:.2} of memcpy. Target {target:.2}: {met}.",
         grouped(row.page_bytes.into()),
         row.rails,
-        usual(row)
+        row.usual()
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::json::Ratio;
     use serde_json::json;
 
     #[test]
@@ -182,22 +179,31 @@ mod tests {
         assert!(judged(1.14).contains("proves nothing"));
     }
 
+    /// A row whose rounds have this median.
+    fn row(median: f64) -> Row {
+        let latency = json!({"p50": 1.0, "p90": 1.0, "p99": 1.0, "p999": 1.0, "max": 1.0});
+        let rounds = json!({"rounds": 3, "min": 0.0, "q1": 0.0, "median": median, "q3": 9.0, "max": 9.0});
+        let row = json!({
+            "scenario": "1-rail", "layout": "opaque-1m", "page_bytes": 1 << 20, "op": "checked",
+            "rails": 1, "processes": 1, "concurrency": 6, "gb_per_s": 1.5, "pages_per_s": 0.0,
+            "tokens_per_s": null, "rounds_gb_per_s": rounds, "latency_us": latency,
+            "hit_ratio": null, "pages_verified": 0, "pages_wrong": 0, "errors": {},
+            "ratio": {"memcpy": 0.5},
+        });
+        serde_json::from_value::<Row>(row).unwrap()
+    }
+
     #[test]
     fn a_row_of_which_most_rounds_saw_no_end_of_a_batch_has_its_mean() {
-        let row = |median: f64| {
-            let latency = json!({"p50": 1.0, "p90": 1.0, "p99": 1.0, "p999": 1.0, "max": 1.0});
-            let rounds = json!({"rounds": 3, "min": 0.0, "q1": 0.0, "median": median, "q3": 9.0, "max": 9.0});
-            let row = json!({
-                "scenario": "1-rail", "layout": "opaque-1m", "page_bytes": 1 << 20, "op": "checked",
-                "rails": 1, "processes": 1, "concurrency": 6, "gb_per_s": 1.5, "pages_per_s": 0.0,
-                "tokens_per_s": null, "rounds_gb_per_s": rounds, "latency_us": latency,
-                "hit_ratio": null, "pages_verified": 0, "pages_wrong": 0, "errors": {},
-                "ratio": {"memcpy": 0.5},
-            });
-            serde_json::from_value::<Row>(row).unwrap()
-        };
         assert_eq!((&*cells(&row(0.0))[2], &*cells(&row(2.5))[2]), ("1.50", "2.50"));
         assert!(verdict(&row(0.0), false).contains(": 1.50 GB/s, "), "{}", verdict(&row(0.0), false));
+    }
+
+    #[test]
+    fn a_verdict_is_one_line_also_of_a_fast_machine() {
+        let fast = Row { ratio: Ratio { memcpy: Some(1.0), bare: None }, ..row(222.28) };
+        let line = paragraph("  ", &verdict(&Row { page_bytes: 4_497_408, ..fast }, false));
+        assert!(line.ends_with("met.\n") && line.lines().count() == 1 && line.len() <= WIDTH + 1, "{line}");
     }
 
     #[test]

@@ -64,6 +64,12 @@ pub(crate) fn sweep() -> Value {
     REPORT.get_or_init(|| measured(&[&args[..], &more].concat())).clone()
 }
 
+/// GB/s of a row as everything shows them: the median of its rounds.
+#[allow(dead_code, reason = "two of the tests use it")]
+pub(crate) fn shown(row: &Value) -> String {
+    format!("{:.2}", row["rounds_gb_per_s"]["median"].as_f64().unwrap())
+}
+
 /// The report with a change.
 #[allow(dead_code, reason = "one of the tests uses it")]
 pub(crate) fn changed(mut report: Value, change: impl FnOnce(&mut Value)) -> Value {

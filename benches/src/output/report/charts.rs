@@ -70,13 +70,13 @@ fn ladder(rows: &[Row]) -> Result<Drawn, DrawError> {
         let label = row.scenario.replace("rail groups", "groups");
         let spread = row.rounds_gb_per_s;
         let range = (spread.rounds > 1).then_some((spread.q1, spread.q3));
-        let bar = Bar { series, value: row.gb_per_s, range };
+        let bar = Bar { series, value: row.usual(), range };
         match groups.iter_mut().find(|group| group.label == label) {
             Some(group) => group.bars.push(bar),
             None => groups.push(Group { label, bars: vec![bar] }),
         }
     }
-    let limit = rows.iter().find(|row| row.scenario == MEMCPY).map(|row| (row.gb_per_s, MEMCPY));
+    let limit = rows.iter().find(|row| row.scenario == MEMCPY).map(|row| (row.usual(), MEMCPY));
     let caption = format!(
         "GB/s of each row of the ladder, pages of {}. Thin lines: half of the rounds lie within.{}",
         title(first),
@@ -88,6 +88,7 @@ fn ladder(rows: &[Row]) -> Result<Drawn, DrawError> {
 /// GB/s over the batches in flight, a line for each layout, of the rows of a sweep.
 fn concurrency(rows: &[Row]) -> Result<Drawn, DrawError> {
     let swept: Vec<_> = rows.iter().filter(|row| row.scenario.starts_with("drive")).collect();
+    let by_key = swept.iter().any(|row| row.by_key());
     let mut places: Vec<u8> = swept.iter().map(|row| row.concurrency).collect();
     places.sort_unstable();
     places.dedup();
@@ -104,11 +105,13 @@ fn concurrency(rows: &[Row]) -> Result<Drawn, DrawError> {
         });
         // Of several batch sizes, chunks and lanes the best.
         let best = &mut lines[at].values[place];
-        *best = Some(best.unwrap_or(0.0).max(row.gb_per_s));
+        *best = Some(best.unwrap_or(0.0).max(row.usual()));
     }
     let places: Vec<_> = places.iter().map(u8::to_string).collect();
-    let svg = lines::draw("GB/s over batches in flight", &places, &lines, Scale::Rate)?;
-    Ok(Some(("GB/s over the batches in flight of each process, a line for each size of pages.".into(), svg)))
+    // By key, each thread that calls waits for its batch.
+    let over = if by_key { "calling threads" } else { "batches in flight" };
+    let svg = lines::draw(&format!("GB/s over {over}"), &places, &lines, Scale::Rate)?;
+    Ok(Some((format!("GB/s over the {over} of each process, a line for each size of pages."), svg)))
 }
 
 /// What each rail carried, of the row with the most rails.

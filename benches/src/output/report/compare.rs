@@ -98,9 +98,9 @@ impl Compared {
             page_bytes: before.page_bytes,
             scenario: before.scenario.clone(),
             op: before.op.to_string(),
-            before: before.gb_per_s,
-            after: after.gb_per_s,
-            ratio: after.gb_per_s / before.gb_per_s,
+            before: before.usual(),
+            after: after.usual(),
+            ratio: after.usual() / before.usual(),
             between: (several(a) && several(b)).then(|| (b.q1 / a.q3, b.q3 / a.q1)),
         }
     }

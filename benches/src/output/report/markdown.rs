@@ -4,6 +4,10 @@ use super::rows::{HEADS, by_layout, cells, title};
 use crate::output::artifact::Artifact;
 use crate::output::report::compare::Comparison;
 
+/// What the columns mean.
+const EXPLAINED: &str = "GB/s are medians of the rounds, of which half lie between the quartiles; of limit: the share of \
+    a plain copy, or of the bare limit; p50 and p99: from the submission of a batch to its end";
+
 /// A cell without what Markdown would read as the end of it.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace(['\n', '\r'], " ")
@@ -43,6 +47,10 @@ pub(crate) fn about(artifact: &Artifact) -> Vec<String> {
         )
         .to_lowercase(),
     ];
+    let several = report.results.iter().any(|row| row.rounds_gb_per_s.rounds > 1);
+    if several {
+        lines.push(EXPLAINED.into());
+    }
     if report.partial {
         lines.push("PARTIAL: the run was stopped before its end; rows are missing or short".into());
     }

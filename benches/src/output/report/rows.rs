@@ -20,7 +20,7 @@ pub(crate) fn cells(row: &Row) -> [String; 9] {
         } else {
             format!("{} x {}", row.rails, row.processes)
         },
-        format!("{:.2}", row.gb_per_s),
+        format!("{:.2}", row.usual()),
         if spread.rounds > 1 { format!("{:.2} to {:.2}", spread.q1, spread.q3) } else { "-".into() },
         limit.map_or("-".into(), |ratio| format!("{:.0} %", 100.0 * ratio)),
         time(row.latency_us.p50),
