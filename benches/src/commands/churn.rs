@@ -161,6 +161,7 @@ fn start_producer(args: &Args, key: &Key, directory: DirectorySetup) -> anyhow::
             working_set: page_bytes * u64::from(args.pool_pages),
             rails: Rails::Count(1),
             verbs: VerbsArgs::default(),
+            near_nics: true,
             directory,
             copy: None,
         },

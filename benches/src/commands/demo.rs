@@ -80,6 +80,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         verify: args.report.verify,
         over: Transport::Shm,
         verbs: &VerbsArgs::default(),
+        near_nics: true,
         lanes_per_rail: 1,
         batch: None,
         chunk_bytes: None,

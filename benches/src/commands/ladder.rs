@@ -126,6 +126,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         verify: args.report.verify,
         over: args.transport,
         verbs: &args.verbs,
+        near_nics: args.numa == Numa::Auto,
         lanes_per_rail: args.lanes_per_rail,
         batch: args.batch,
         chunk_bytes: args.chunk_bytes,

@@ -85,6 +85,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         working_set: args.working_set,
         rails: Rails::of(args.rails.as_ref(), args.transport, 1)?,
         verbs: args.verbs.clone(),
+        near_nics: args.numa == Numa::Auto,
         directory: DirectorySetup::of(&args.directory, None),
         copy: None,
     };

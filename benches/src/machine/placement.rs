@@ -5,7 +5,7 @@
 use std::fmt;
 
 use anyhow::Context;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use kvrail_host::numa::NodePlacement;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::environment::Environment;
@@ -55,18 +55,17 @@ impl Placement {
             Ok(nodes) => nodes,
             Err(why) => return Self::Anywhere(why.into()),
         };
-        let cpus = nodes.iter().find(|found| found.node == node).map(|found| found.cpus.get());
-        let (Some(Ok(cpus)), Ok(allowed)) = (cpus, facts.process.cpus.get()) else {
-            return Self::Anywhere(format!("the CPUs of NUMA node {node} are not known"));
-        };
-        let cpus = cpus.common(allowed);
-        if cpus.count() == 0 {
-            return Self::Anywhere(format!("this process may not run on NUMA node {node}"));
+        let cpus = nodes.iter().find(|found| found.node == node).and_then(|found| found.cpus.known());
+        let (allowed, memory) = (facts.process.cpus.known(), facts.process.memory_nodes.known());
+        match NodePlacement::new(
+            node,
+            cpus.map(|cpus| &**cpus),
+            allowed.map(|cpus| &**cpus),
+            memory.map(|nodes| &**nodes),
+        ) {
+            Ok(placed) => Self::Node { node, cpus: Numbers(placed.cpus().clone()) },
+            Err(why) => Self::Anywhere(why.to_string()),
         }
-        if facts.process.memory_nodes.known().is_some_and(|nodes| !nodes.has(node)) {
-            return Self::Anywhere(format!("this process gets no memory of NUMA node {node}"));
-        }
-        Self::Node { node, cpus }
     }
 
     /// The CPUs to which the process is bound.
@@ -100,12 +99,7 @@ impl Cpus {
     /// The kernel refuses it.
     pub(crate) fn bind(&self) -> anyhow::Result<()> {
         let cpus = Numbers::parse(&self.0).with_context(|| format!("`{}` is no list of CPUs", self.0))?;
-        let mut set = CpuSet::new();
-        for cpu in cpus.iter().map(|cpu| cpu as usize).filter(|&cpu| cpu < CpuSet::MAX_CPU) {
-            set.set(cpu);
-        }
-        sched_setaffinity(None, &set)
-            .with_context(|| format!("cannot bind a process to CPUs {cpus}: give --numa off"))
+        cpus.bind().with_context(|| format!("cannot bind a process to CPUs {cpus}: give --numa off"))
     }
 }
 

@@ -71,6 +71,8 @@ pub(crate) struct Ladder<'a> {
     /// Settings that all rows have. `verbs`, `transport` and the like are taken from here.
     pub(crate) over: Transport,
     pub(crate) verbs: &'a VerbsArgs,
+    /// Whether pages that are here are in memory of the NUMA node of their NICs.
+    pub(crate) near_nics: bool,
     pub(crate) lanes_per_rail: u8,
     /// Pages of a batch; `None`: what suits the layout.
     pub(crate) batch: Option<u16>,
@@ -327,6 +329,7 @@ impl Ladder<'_> {
             working_set,
             rails: rails.clone(),
             verbs: self.verbs.clone(),
+            near_nics: self.near_nics,
             directory: DirectorySetup::Embedded(Vec::new()),
             copy,
         };

@@ -79,7 +79,8 @@ pub(crate) fn start(setup: &ProducerSetup, slots: u32) -> anyhow::Result<Produce
     let listen: Address = setup.listen.parse()?;
     let (name, key) = ("kvrail-bench-serve".parse()?, setup.key.peer_key()?);
     let directory = Arc::new(ProducerDirectory::new(setup.directory.clone(), key.clone(), name));
-    let config = NodeConfig::new(name, key).pool(named.layout, slots).listen(listen);
+    let config =
+        NodeConfig::new(name, key).pool(named.layout, slots).listen(listen).near_nics(setup.near_nics);
     let mut config = config.server(directory.server());
     if directory.announces() {
         config = config.directory(Arc::<ProducerDirectory>::clone(&directory));

@@ -58,6 +58,8 @@ pub(crate) struct ProducerSetup {
     pub(crate) working_set: u64,
     pub(crate) rails: Rails,
     pub(crate) verbs: VerbsArgs,
+    /// Whether its pages are in memory of the NUMA node of its NICs.
+    pub(crate) near_nics: bool,
     /// Where the pages are announced.
     pub(crate) directory: DirectorySetup,
     /// For the rows that copy; `None` if there are none.

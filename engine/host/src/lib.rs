@@ -17,7 +17,7 @@
 //! | [`ring`] | a wait-free ring between two threads |
 //! | [`secret`] | random bytes, and secrets that compare in constant time |
 //! | [`gid`] | the choice of an RDMA port's address among those of its GID table |
-//! | [`numa`] | the NUMA nodes on which a thread may run |
+//! | [`numa`] | the NUMA nodes on which a thread may run, and memory of one of them |
 //! | [`log_limit`] | a rate limit for log lines that a remote side can cause |
 //!
 //! The crate knows the host and nothing of rails, sessions or pages. The choice of an address is

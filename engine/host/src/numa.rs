@@ -1,41 +1,42 @@
-//! The NUMA nodes on which this thread may run.
+//! NUMA nodes: on which of them this thread may run, and how its memory comes from one of them.
+//!
+//! The kernel takes a page from the node of the thread that touches it first. So memory is placed
+//! by a thread that runs on the node's CPUs, and no other call is needed. Where another policy was
+//! set from outside, as numactl(8) does, that policy decides.
 
-use std::fs;
+mod files;
+mod list;
+mod placement;
+
+use std::path::Path;
+
+use self::files::{nodes, status};
+pub use self::list::NumberList;
+pub use self::placement::{NodePlacement, NotPlaced};
 
 /// The nodes that have a processor on which the calling thread may run, and how many nodes the host
 /// has. `None`: the system does not say.
 #[must_use]
 pub fn allowed_nodes() -> Option<(Vec<u8>, usize)> {
-    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
-    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    let mut nodes = Vec::new();
-    for entry in fs::read_dir("/sys/devices/system/node").ok()? {
-        let entry = entry.ok()?;
-        let name = entry.file_name();
-        let node = name.to_str().and_then(|name| name.strip_prefix("node")?.parse::<u8>().ok());
-        let Some(node) = node else { continue };
-        nodes.push((node, fs::read_to_string(entry.path().join("cpulist")).ok()?));
-    }
-    Some((nodes_of(allowed, &nodes), nodes.len()))
+    let root = Path::new("/");
+    let allowed = status(root, "Cpus_allowed_list:")?;
+    let nodes = nodes(root)?;
+    Some((nodes_of(&allowed, &nodes), nodes.len()))
+}
+
+/// The node of all devices whose nodes are given, if each has one and it is the same one.
+pub fn common(nodes: impl IntoIterator<Item = Option<u8>>) -> Option<u8> {
+    let mut nodes = nodes.into_iter();
+    let first = nodes.next()??;
+    nodes.all(|node| node == Some(first)).then_some(first)
 }
 
 /// Those nodes that have one of the allowed processors.
-fn nodes_of(allowed: &str, nodes: &[(u8, String)]) -> Vec<u8> {
-    let allowed: Vec<_> = ranges(allowed).collect();
-    let has_one = |cpus: &str| {
-        ranges(cpus).any(|(from, to)| allowed.iter().any(|&(first, last)| first <= to && from <= last))
-    };
-    let mut found: Vec<_> = nodes.iter().filter(|(_, cpus)| has_one(cpus)).map(|&(node, _)| node).collect();
+fn nodes_of(allowed: &NumberList, nodes: &[(u8, NumberList)]) -> Vec<u8> {
+    let near = nodes.iter().filter(|(_, cpus)| cpus.meets(allowed));
+    let mut found: Vec<_> = near.map(|&(node, _)| node).collect();
     found.sort_unstable();
     found
-}
-
-/// The ranges of a list as the kernel writes it: `0-3,8`.
-fn ranges(list: &str) -> impl Iterator<Item = (u32, u32)> {
-    list.trim().split(',').filter_map(|range| {
-        let (from, to) = range.split_once('-').unwrap_or((range, range));
-        Some((from.parse().ok()?, to.parse().ok()?))
-    })
 }
 
 #[cfg(test)]
@@ -44,11 +45,20 @@ mod tests {
 
     #[test]
     fn a_thread_is_near_the_nodes_of_its_processors() {
-        let nodes = [(1, "8-15,24-31\n".to_owned()), (0, "0-7,16-23\n".to_owned()), (2, String::new())];
-        assert_eq!(nodes_of("\t3", &nodes), [0]);
-        assert_eq!(nodes_of("\t8-11,30", &nodes), [1]);
-        assert_eq!(nodes_of("\t0-31", &nodes), [0, 1], "a node without processors is not one of them");
-        assert_eq!(nodes_of("", &nodes), []);
+        let list = |text| NumberList::parse(text).unwrap();
+        let nodes = [(1, list("8-15,24-31\n")), (0, list("0-7,16-23\n")), (2, list(""))];
+        assert_eq!(nodes_of(&list("\t3"), &nodes), [0]);
+        assert_eq!(nodes_of(&list("\t8-11,30"), &nodes), [1]);
+        assert_eq!(nodes_of(&list("\t0-31"), &nodes), [0, 1], "a node without processors is not one of them");
+        assert_eq!(nodes_of(&list(""), &nodes), []);
+    }
+
+    #[test]
+    fn devices_have_a_node_in_common_or_none() {
+        assert_eq!(common([Some(1), Some(1)]), Some(1));
+        for none in [&[][..], &[None], &[Some(0), Some(1)], &[Some(0), None]] {
+            assert_eq!(common(none.iter().copied()), None, "{none:?}");
+        }
     }
 
     #[test]

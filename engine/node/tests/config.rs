@@ -28,7 +28,7 @@ fn the_sample_is_a_configuration_with_every_key() {
     assert_eq!(file.psk_file, Path::new("/etc/kvrail/psk"));
     assert_eq!(file.tag_secret_file, Path::new("/etc/kvrail/tag-secret"));
     assert_eq!((file.transport, file.rails, file.readers), (NodeTransport::Tcp, vec![], 2));
-    assert_eq!(file.peers, Some(512));
+    assert_eq!((file.peers, file.near_nics), (Some(512), true));
     assert_eq!(file.layouts, [PageLayout::of::<VllmMlaBf16>()]);
     let [pool] = &file.pools[..] else { panic!("{:?}", file.pools) };
     assert_eq!(pool.page, PageLayout::of::<SglMlaPageFirst>(), "the layout that a program names");
@@ -48,7 +48,9 @@ fn the_least_that_a_file_says_is_a_name_and_two_secrets() {
     assert_eq!(file.psk_file, Path::new("/etc/kvrail/psk"), "below the file's folder");
     assert_eq!((file.listen, file.metrics, file.slow_request), (None, None, None));
     assert_eq!((file.directory, file.readers, file.peers), (DirectoryFile::None, 1, None));
-    assert!(file.pools.is_empty());
+    assert!(file.pools.is_empty() && file.near_nics);
+    let off = format!("{LEAST}[transport]\nkind = \"tcp\"\nnear_nics = false\n");
+    assert!(!parse(&off).unwrap().near_nics);
 }
 
 #[test]

@@ -80,7 +80,8 @@ impl OfferedPool {
         let page_bytes = layout.page_bytes();
         let refused = PublisherError::Slots { slots, page_bytes };
         let shape = Shape::new(slots, Some(page_bytes)).ok_or(refused)?;
-        let slots = Arc::new(PoolSlots::new(id, maker, shape)?);
+        let slots = registering.near_nics(exporter, id, || PoolSlots::new(id, maker, shape))?;
+        let slots = Arc::new(slots);
         let limit = registering.limit(exporter);
         let (segment, mut table) = (Arc::clone(slots.segment()), table_stretch(&slots));
         let (mut regions, mut pages) = (Vec::new(), table);
@@ -125,7 +126,8 @@ impl OfferedPool {
         let (slots, page_bytes) =
             (regions.first().map_or(0, |region| region.pages.slots), layout.page_bytes());
         let shape = Shape::new(slots, None).ok_or(PublisherError::Slots { slots, page_bytes })?;
-        let slots = Arc::new(PoolSlots::new(id, maker, shape)?);
+        let slots = registering.near_nics(exporter, id, || PoolSlots::new(id, maker, shape))?;
+        let slots = Arc::new(slots);
         let table = table_stretch(&slots);
         let parts: Vec<(&ForeignMemory, Stretch)> =
             regions.iter().filter_map(PlacedRegion::stretch).collect();

@@ -115,6 +115,7 @@ impl PoolSlots {
     pub(super) fn new(id: PoolId, maker: Maker, shape: Shape) -> Result<Self, SegmentError> {
         // Within what can be addressed, by `Shape::new`. Nothing else has the segment, whose bytes
         // are zeros, but the transport, which promised to write nothing and to make no reference.
+        // Its pages are allocated here, by this thread.
         let segment = Arc::new(Segment::new(shape.end as usize)?);
         let claims = (0..shape.slots).map(|_| AtomicU32::new(UNCLAIMED)).collect();
         Ok(Self { id, maker, segment, shape, claims })

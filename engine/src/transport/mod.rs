@@ -141,6 +141,13 @@ pub trait Exporter: Send + Sync {
         u64::MAX
     }
 
+    /// The NUMA node of the NICs that read the memory; `None` where there is no NIC, where they are
+    /// on several nodes, or where the system does not say. A publisher takes the memory of its own
+    /// pools from this node.
+    fn numa_node(&self) -> Option<u8> {
+        None
+    }
+
     /// How many exports are useful at the same time, at least 1: a publisher's default for
     /// [`registrations`](crate::PublisherConfig::registrations).
     fn parallel(&self) -> usize {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_host::exported::{Backing, ExportedMemory};
+use kvrail_host::numa;
 use kvrail_session::{
     LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Name, NothingInCommon, RailAddress, RailDescription,
     RailList, RailPair, TransportKind,
@@ -271,6 +272,10 @@ impl Exporter for VerbsPublish {
 
     fn max_bytes(&self) -> u64 {
         self.rails.iter().map(|rail| rail.max_mr_bytes()).min().unwrap_or(u64::MAX)
+    }
+
+    fn numa_node(&self) -> Option<u8> {
+        numa::common(self.rails.iter().map(|rail| rail.info().numa))
     }
 
     fn parallel(&self) -> usize {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::catalogue::NamedLayout;
-use crate::cli::common::{Op, Transport};
+use crate::cli::common::{Numa, Op, Transport};
 use crate::cli::directory::{DirectoryKind, DirectorySetup};
 use crate::cli::key::Key;
 use crate::cli::rails::Rails;
@@ -234,6 +234,7 @@ fn here(args: &Args, layout: NamedLayout, rails: &Rails) -> anyhow::Result<Serve
         working_set: args.working_set.unwrap_or(WORKING_SET),
         rails: rails.clone(),
         verbs: args.verbs.clone(),
+        near_nics: args.numa == Numa::Auto,
         directory: DirectorySetup::Embedded(Vec::new()),
         copy: None,
     };

@@ -170,6 +170,7 @@ impl Checker<'_> {
             rails,
             readers,
             peers,
+            near_nics: raw.transport.as_ref().and_then(|raw| raw.near_nics).unwrap_or(true),
             layouts: (raw.layouts.iter())
                 .map(|name| self.layout("layouts", name).map(|(_, _, page)| page))
                 .collect::<Result<_, _>>()?,

@@ -33,6 +33,8 @@ pub struct NodeFile {
     /// How many owners each reader is connected to at a time; `None`: as many as a node is without
     /// a file ([`NodeConfig::peers`](crate::NodeConfig::peers)).
     pub peers: Option<usize>,
+    /// Whether its pools take memory of the NUMA node of the NICs.
+    pub near_nics: bool,
     /// The pools that it offers.
     pub pools: Vec<PoolFile>,
     /// The layouts that it reads besides those of its pools.

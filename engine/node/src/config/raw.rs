@@ -34,6 +34,7 @@ pub(super) struct RawTransport {
     pub(super) rails: Vec<Text>,
     pub(super) readers: Option<Spanned<i64>>,
     pub(super) peers: Option<Spanned<i64>>,
+    pub(super) near_nics: Option<bool>,
 }
 
 #[derive(Deserialize)]

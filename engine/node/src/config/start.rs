@@ -60,6 +60,7 @@ impl NodeFile {
         let mut config = NodeConfig::new(self.name, key)
             .cache(CACHE_RECORDS, self.directory_cache)
             .readers(self.readers)
+            .near_nics(self.near_nics)
             .reader(reader)
             .log_slow(self.slow_request.unwrap_or_default());
         config = self.peers.into_iter().fold(config, NodeConfig::peers);

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::counters::{BUCKETS, Counter, HistogramCounts};
 use super::node::NodeMetrics;
+use super::peers::PeerRow;
 use super::rails::RailCounts;
 use super::reasons::MissReason;
 
@@ -157,22 +158,11 @@ fn rails(to: &mut Rows<'_>, counts: Vec<RailCounts>) -> fmt::Result {
     let help = "Failed completions on a rail, by what the status says: the page or the path is at fault, the \
                 request was flushed, or it is not known";
     to.counters("kvrail_rail_errors", help, kinds.collect::<Vec<_>>().into_iter())?;
-    let statuses = rails.iter().flat_map(|(name, all)| {
-        let places = all.first().map_or(0, |rail| rail.failed_pages.len());
-        let total = move |place: usize| all.iter().map(|rail| rail.failed_pages[place]).sum::<u64>();
-        let failed = (0..places).map(move |place| (place, total(place))).filter(|&(_, count)| count > 0);
-        failed.map(move |(place, count)| {
-            let status = WcStatus(u32::try_from(place).unwrap_or(u32::MAX));
-            let mut labels = label("rail", name);
-            labels.extend(label("status", status.name()));
-            (labels, count)
-        })
-    });
-    // Places without a name, and the place of numbers without a place, are one row.
-    let mut by_status: BTreeMap<Labels, u64> = BTreeMap::new();
-    statuses.for_each(|(labels, count)| *by_status.entry(labels).or_default() += count);
+    let failed = rails
+        .iter()
+        .flat_map(|(name, all)| all.iter().map(move |rail| (label("rail", name), &rail.failed_pages[..])));
     let help = "Pages that failed on a rail, by the status of the completion";
-    to.counters("kvrail_rail_failed_pages", help, by_status.into_iter())?;
+    to.counters("kvrail_rail_failed_pages", help, by_status(failed))?;
     let help = "Work requests outstanding on a rail";
     to.gauges("kvrail_rail_outstanding_wrs", help, sum(|rail| rail.state.outstanding_wrs.into()))?;
     let help = "Bytes outstanding on a rail";
@@ -187,13 +177,37 @@ fn rails(to: &mut Rows<'_>, counts: Vec<RailCounts>) -> fmt::Result {
 }
 
 fn peers(to: &mut Rows<'_>, metrics: &NodeMetrics) -> fmt::Result {
-    let peers = metrics.peer_counts();
-    let rows = |of: fn(&super::peers::PeerCounts) -> u64| {
-        peers.iter().map(move |(name, counts)| (label("peer", name), of(counts)))
-    };
+    let peers = metrics.peer_rows();
+    let rows = |of: fn(&PeerRow) -> u64| peers.iter().map(move |(name, row)| (label("peer", name), of(row)));
     let help = "Bytes of pages that were read from a peer and found to be right";
-    to.counters("kvrail_peer_bytes", help, rows(|peer| peer.bytes))?;
+    to.counters("kvrail_peer_bytes", help, rows(|peer| peer.counts.bytes))?;
     let help = "Pages that were read from a peer and found to be right";
-    to.counters("kvrail_peer_pages", help, rows(|peer| peer.pages))?;
-    to.counters("kvrail_peer_misses", "Pages of a peer that were not served", rows(|peer| peer.misses))
+    to.counters("kvrail_peer_pages", help, rows(|peer| peer.counts.pages))?;
+    let help = "Pages of a peer that were not served";
+    to.counters("kvrail_peer_misses", help, rows(|peer| peer.counts.misses))?;
+    let failed = peers.iter().map(|(name, row)| (label("peer", name), &row.failed_pages[..]));
+    let help = "Pages of a peer that failed, by the status of the completion";
+    to.counters("kvrail_peer_failed_pages", help, by_status(failed))?;
+    let help = "Readers of this node that are connected to a peer";
+    to.gauges("kvrail_peer_connections", help, rows(|peer| peer.state.connections))?;
+    let help = "Lanes to a peer that are up";
+    to.gauges("kvrail_peer_lanes", help, rows(|peer| peer.state.lanes))?;
+    let help = "Pages of a peer that were submitted and have no result yet";
+    to.gauges("kvrail_peer_outstanding_pages", help, rows(|peer| peer.state.outstanding_pages))?;
+    let help = "1: no reader that is connected to a peer has pages to read and no lane to it; 0 otherwise";
+    to.gauges("kvrail_peer_healthy", help, rows(|peer| u64::from(peer.state.unhealthy == 0)))
+}
+
+/// Pages that failed, by the status of the completion. Statuses without a page have no row.
+fn by_status<'a>(rows: impl Iterator<Item = (Labels, &'a [u64])>) -> impl Iterator<Item = (Labels, u64)> {
+    // Places without a name, and the place of numbers without a place, are one row.
+    let mut by_status: BTreeMap<Labels, u64> = BTreeMap::new();
+    for (labels, counts) in rows {
+        for (place, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
+            let status = WcStatus(u32::try_from(place).unwrap_or(u32::MAX));
+            let labels = labels.iter().cloned().chain(label("status", status.name())).collect();
+            *by_status.entry(labels).or_default() += count;
+        }
+    }
+    by_status.into_iter()
 }

@@ -19,10 +19,11 @@ mod peers;
 mod rails;
 mod reasons;
 mod slow;
+mod statuses;
 
 pub use counters::{BUCKETS, Counter, HistogramCounts};
 pub use node::{NodeMetrics, PEER_ROWS, PoolCounts};
-pub use peers::{OTHER_PEERS, PeerCounts, PeerMetrics};
+pub use peers::{OTHER_PEERS, PeerConnection, PeerCounts, PeerMetrics, PeerRow, PeerState};
 pub use rails::{RailCounts, RailGauges};
 pub use reasons::MissReason;
 pub use slow::{SlowLog, SlowRequest, TimeSpent};

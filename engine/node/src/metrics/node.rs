@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::counters::{Counter, HistogramCounts, Stripes};
-use super::peers::{PeerCounts, PeerMetrics, PeerTable};
+use super::peers::{PeerMetrics, PeerRow, PeerTable};
 use super::rails::{RailCounts, RailGauges};
 use super::reasons::MissReason;
 
@@ -189,10 +189,11 @@ impl NodeMetrics {
         self.stripes.reads()
     }
 
-    /// What was read from each peer, the row of [`OTHER_PEERS`](super::OTHER_PEERS) last.
+    /// What was read from each peer and how its connections are, the row of
+    /// [`OTHER_PEERS`](super::OTHER_PEERS) last.
     #[must_use]
-    pub fn peer_counts(&self) -> Vec<(Box<str>, PeerCounts)> {
-        self.peers.counts()
+    pub fn peer_rows(&self) -> Vec<(Box<str>, PeerRow)> {
+        self.peers.all()
     }
 
     /// The rails of all readers that are there, one reader after the other.

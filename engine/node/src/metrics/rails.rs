@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kvrail_core::rail::{RailState, RailStats};
 use kvrail_core::verbs_abi::WcStatus;
 
-/// The statuses that have a counter of their own: those of `verbs.h`. The place after them counts
-/// values that it does not know.
-const STATUSES: usize = 24;
+use super::statuses::{PLACES, StatusCounts};
 
 /// The rails of one reader. Its thread copies the engine's numbers here every so often; a scrape
 /// reads them. Both are atomics, so that neither waits for the other.
@@ -31,7 +29,7 @@ struct Cells {
     outstanding_bytes: AtomicU64,
     silent_lanes: AtomicU64,
     up: AtomicBool,
-    by_status: [AtomicU64; STATUSES + 1],
+    by_status: StatusCounts,
 }
 
 /// What one rail has done and how it is, as it was at one moment.
@@ -45,7 +43,7 @@ pub struct RailCounts {
     pub state: RailState,
     /// Pages that failed with each status, by its number; last, with one that `verbs.h` does not
     /// know.
-    pub failed_pages: [u64; STATUSES + 1],
+    pub failed_pages: [u64; PLACES],
 }
 
 impl RailGauges {
@@ -91,8 +89,7 @@ impl RailGauges {
     /// passed over.
     pub fn page_failed(&self, rail: usize, status: WcStatus) {
         let Some(cells) = self.0.get(rail) else { return };
-        let place = usize::try_from(status.0).unwrap_or(STATUSES).min(STATUSES);
-        cells.by_status[place].fetch_add(1, Ordering::Relaxed);
+        cells.by_status.count(status);
     }
 
     /// The numbers of all rails, in their order.
@@ -127,7 +124,7 @@ impl Cells {
                 outstanding_bytes: get(&self.outstanding_bytes),
                 silent_lanes: narrow(&self.silent_lanes),
             },
-            failed_pages: std::array::from_fn(|place| get(&self.by_status[place])),
+            failed_pages: self.by_status.all(),
         }
     }
 }

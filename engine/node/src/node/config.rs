@@ -54,6 +54,7 @@ pub struct NodeConfig {
     pub(super) embedded: Option<Vec<Address>>,
     /// Whose tables are read, if that is the directory, and the caps.
     pub(super) one_sided: Option<(Vec<Address>, OneSidedConfig)>,
+    pub(super) near_nics: bool,
     pub(super) cache_records: usize,
     pub(super) cache_ttl: Duration,
     pub(super) readers: usize,
@@ -87,6 +88,7 @@ impl NodeConfig {
             directory: None,
             embedded: None,
             one_sided: None,
+            near_nics: true,
             cache_records: 1 << 16,
             cache_ttl: Duration::from_secs(5),
             readers: 1,
@@ -124,6 +126,14 @@ impl NodeConfig {
     pub fn engine_pool(mut self, layout: PageLayout, pool: ForeignPool) -> Self {
         self.pools.push(PoolSpec::Engine(pool));
         self.layout(layout)
+    }
+
+    /// Whether the memory of [`pool`](Self::pool) comes from the NUMA node of the NICs that others
+    /// read it by; it does unless set. Where the NICs are on several nodes, or the process gets no
+    /// memory of their node, or there is no NIC, it comes from any node.
+    pub fn near_nics(mut self, near: bool) -> Self {
+        self.near_nics = near;
+        self
     }
 
     /// Asks this directory where pages are, and announces the node's own pages there.

@@ -255,7 +255,7 @@ fn offer(
     if let Some(shard) = &shard {
         server = server.service(DIRECTORY_SERVICE, Arc::<EmbeddedShard>::clone(shard));
     }
-    let all = PublisherConfig::new(config.name).server(server);
+    let all = PublisherConfig::new(config.name).server(server).near_nics(config.near_nics);
     let all = pools.into_iter().fold(all, |all, pool| match pool {
         PoolSpec::Own(layout, slots) => all.pool(layout, slots),
         PoolSpec::Engine(pool) => all.foreign_pool(pool),

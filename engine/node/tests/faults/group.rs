@@ -1,12 +1,13 @@
 //! The processes of one test.
 
+use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::roles::{DIRECTORY, ROLE, SAYS, TIMES};
+use crate::roles::{DIRECTORY, ROLE, SAYS, TIMES, end_of_class};
 
 /// How long anything here may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -122,20 +123,42 @@ pub(crate) struct Counts {
     pub(crate) wrong: u64,
     /// By how much the latest call missed its deadline.
     pub(crate) late: Duration,
-    /// Calls by the logarithm of their time in microseconds.
+    /// Calls by the class of their time.
     pub(crate) times: [u64; TIMES],
 }
 
+/// How long calls took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) calls: u64,
+    pub(crate) half: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) longest: Duration,
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let Self { calls, half, p99, longest } = *self;
+        write!(f, "{:.2}, {:.2}, {:.1} ms of {calls} calls", ms(half), ms(p99), ms(longest))
+    }
+}
+
 impl Counts {
-    /// The time that 99 of a hundred calls since `earlier` took at most, to a factor of two.
-    pub(crate) fn p99_since(&self, earlier: &Self) -> Duration {
+    /// The times that half of the calls since `earlier`, 99 of a hundred and all took at most, each
+    /// up to an eighth too long; and how many calls there were.
+    pub(crate) fn since(&self, earlier: &Self) -> Times {
         let times = self.times.iter().zip(&earlier.times).map(|(now, then)| now - then);
         let times: Vec<_> = times.collect();
-        let (all, mut slower) = (times.iter().sum::<u64>(), 0);
-        let slow = times.iter().rposition(|count| {
-            slower += count;
-            slower * 100 > all
-        });
-        Duration::from_micros(slow.map_or(0, |place| 2 << place))
+        let all = times.iter().sum::<u64>();
+        let at_most = |slower: u64| {
+            let mut more = 0;
+            let place = times.iter().rposition(|count| {
+                more += count;
+                more > slower
+            });
+            place.map_or(Duration::ZERO, end_of_class)
+        };
+        Times { calls: all, half: at_most(all / 2), p99: at_most(all / 100), longest: at_most(0) }
     }
 }

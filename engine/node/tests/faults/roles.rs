@@ -19,8 +19,8 @@ pub(crate) const SAYS: &str = "it says ";
 pub(crate) const DEADLINE: Duration = Duration::from_millis(300);
 /// Pages of a producer's pool: fewer than its keys, so that its slots are overwritten all the time.
 const SLOTS: u32 = 48;
-/// Classes of times: a microsecond, two, four and so on.
-pub(crate) const TIMES: usize = 32;
+/// Classes of times: eight to each doubling, from 1,024 ns on.
+pub(crate) const TIMES: usize = 8 * 26;
 /// Pages of a batch, and places of a reading thread.
 const BATCH: u64 = 8;
 const PLACES: usize = 48;
@@ -33,6 +33,10 @@ fn process() {
     match role.split_once(' ') {
         Some(("producer", number)) => produce(number.parse().unwrap()),
         Some(("directory", number)) => keep_directory(number.parse().unwrap()),
+        None if role == "idle" => {
+            say("ready");
+            std::io::stdin().lock().lines().for_each(drop);
+        }
         _ => read(),
     }
 }
@@ -83,7 +87,6 @@ fn produce(number: u64) {
 }
 
 /// What a reading thread has done so far.
-#[derive(Default)]
 struct Counts {
     calls: AtomicU64,
     hits: AtomicU64,
@@ -91,16 +94,36 @@ struct Counts {
     /// By how many microseconds the latest call missed its deadline, without the time for which its
     /// thread waited for a processor.
     late: AtomicU64,
-    /// Calls by the logarithm of their time in microseconds.
+    /// Calls by the class of their time.
     times: [AtomicU64; TIMES],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        let times = std::array::from_fn(|_| zero());
+        Self { calls: zero(), hits: zero(), wrong: zero(), late: zero(), times }
+    }
+}
+
+/// The class of a time.
+fn class_of(time: Duration) -> usize {
+    let nanos = (time.as_nanos() as u64).max(1 << 10);
+    let doublings = nanos.ilog2();
+    let eighth = (nanos >> (doublings - 3)) % 8;
+    (8 * (doublings as usize - 10) + eighth as usize).min(TIMES - 1)
+}
+
+/// The time at which a class ends.
+pub(crate) fn end_of_class(class: usize) -> Duration {
+    Duration::from_nanos((9 + class as u64 % 8) << (class / 8 + 7))
 }
 
 impl Counts {
     fn took(&self, time: Duration, waited: Duration) {
         let late = time.saturating_sub(DEADLINE + waited).as_micros() as u64;
         self.late.fetch_max(late, Ordering::Relaxed);
-        let place = time.as_micros().max(1).ilog2() as usize;
-        self.times[place.min(TIMES - 1)].fetch_add(1, Ordering::Relaxed);
+        self.times[class_of(time)].fetch_add(1, Ordering::Relaxed);
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::group::{Counts, Process};
+use crate::group::{Counts, Process, Times};
 use crate::roles::TIMES;
 
 /// Rounds of kills, unless `KVRAIL_FAULT_ROUNDS` is set.
@@ -16,6 +16,9 @@ const SLACK: Duration = Duration::from_secs(3);
 /// By how much a process that lives on may grow, from the warm-up rounds to the end. One page of
 /// each round that was kept would be less than this; a connection or a mapping of each is more.
 const GROWTH: u64 = 4 << 20;
+
+/// Calls in a time whose p99 is printed, at least.
+const CALLS: u64 = 100;
 
 /// The threads of the reader that lives: one gets pages of the producer that is killed, the other
 /// of the producer that lives.
@@ -29,8 +32,9 @@ struct Group {
     standby: Process,
     producer: Process,
     reader: Process,
-    /// The p99 of calls for the other producer's pages, in the last time without a fault.
-    calm: Duration,
+    /// By how much p99 of the calls for the other producer's pages was longer in a fault than in
+    /// the time before it, which was as long: of the faults, and of the rounds without one.
+    ratios: [Vec<f64>; 2],
     /// Memory of the survivors after the warm-up.
     resident: Option<[u64; 3]>,
 }
@@ -65,7 +69,8 @@ impl Group {
         let ([first, producer], [victim, reader]) = (producers, readers);
         let victims = [keeper, first, victim];
         let none = Counts { calls: 0, hits: 0, wrong: 0, late: SLACK, times: [0; TIMES] };
-        let mut group = Self { victims, standby, producer, reader, calm: SLACK, resident: None };
+        let ratios = [Vec::new(), Vec::new()];
+        let mut group = Self { victims, standby, producer, reader, ratios, resident: None };
         group.rest(&[none; 2]);
         group
     }
@@ -73,9 +78,44 @@ impl Group {
     /// A time without faults.
     fn rest(&mut self, since: &[Counts; 2]) -> [Counts; 2] {
         self.reader.until(AFFECTED, &since[AFFECTED], 50, 50);
-        let counts = self.reader.until(STEADY, &since[STEADY], 50, 50);
-        self.calm = counts[STEADY].p99_since(&since[STEADY]);
-        counts
+        self.reader.until(STEADY, &since[STEADY], 50, 50)
+    }
+
+    /// The times of calls for the other producer's pages while nothing happens for `pause`, and
+    /// until they are enough for a p99.
+    fn calm(&mut self, pause: Duration) -> Times {
+        let before = self.reader.counts();
+        std::thread::sleep(pause.min(Duration::from_secs(5)));
+        self.reader.until(STEADY, &before[STEADY], CALLS, 20)[STEADY].since(&before[STEADY])
+    }
+
+    /// A round without a fault: what the machine does to p99 by itself, and by the start of a
+    /// process that has nothing to do with the group.
+    fn nothing(&mut self, pause: Duration) {
+        let before = self.calm(pause);
+        let mut other = Process::start("idle", "");
+        let after = self.calm(pause);
+        other.kill();
+        println!("no fault: calls {before} before, {after} meanwhile");
+        self.ratios[1].push(after.p99.as_secs_f64() / before.p99.as_secs_f64());
+    }
+
+    /// Prints by how much p99 was longer in the rounds so far.
+    fn summary(&self) {
+        for (ratios, what) in self.ratios.iter().zip(["with a fault", "without one"]) {
+            let mut ratios = ratios.clone();
+            ratios.sort_by(f64::total_cmp);
+            let at = |part: usize| ratios[(ratios.len() - 1) * part / 4];
+            println!(
+                "p99 {what}, of that before: {:.2} to {:.2}, quarters {:.2}, {:.2} and {:.2}, of {} rounds",
+                at(0),
+                at(4),
+                at(1),
+                at(2),
+                at(3),
+                ratios.len(),
+            );
+        }
     }
 
     /// A fault of one victim, from `begin` to `end`, with `pause` between them at least.
@@ -88,7 +128,7 @@ impl Group {
         end: impl FnOnce(&mut Process),
     ) {
         let role = self.victims[victim].role();
-        let calm = self.calm;
+        let calm = self.calm(pause);
         let before = self.reader.counts();
         if role == "reader" {
             let counts = self.victims[victim].counts();
@@ -100,16 +140,16 @@ impl Group {
         let during = self.reader.counts();
         std::thread::sleep(pause / 2);
         // The other producer's pages go on coming, also if the first directory is the victim.
-        let after = self.reader.until(STEADY, &during[STEADY], 10, 20);
+        self.reader.until(STEADY, &during[STEADY], 10, 20);
+        let after = self.reader.until(STEADY, &before[STEADY], CALLS, 20);
+        let meanwhile = after[STEADY].since(&before[STEADY]);
+        self.ratios[0].push(meanwhile.p99.as_secs_f64() / calm.p99.as_secs_f64());
         end(&mut self.victims[victim]);
         let healed = self.reader.counts();
         let last = self.rest(&healed);
         let resident = self.memory();
         println!(
-            "{what} of the {role}: p99 of calls for the other producer's pages {:?} before, {:?} meanwhile, {:?} after; {} of {} hits meanwhile; latest call {:?} after its deadline; {:?} KiB",
-            calm,
-            after[STEADY].p99_since(&before[STEADY]),
-            self.calm,
+            "{what} of the {role}: calls for the other producer's pages {calm} before, {meanwhile} meanwhile; {} of {} hits meanwhile; latest call {:?} after its deadline; {:?} KiB",
             after[STEADY].hits - before[STEADY].hits,
             8 * (after[STEADY].calls - before[STEADY].calls),
             last[AFFECTED].late.max(last[STEADY].late),
@@ -162,6 +202,9 @@ fn processes_are_killed_and_stopped_and_the_others_go_on() {
         let victim = if round < 3 { round } else { rng.below(3) };
         let pause = Duration::from_millis(20 + rng.below(300));
         group.killed(victim as usize, pause);
+        if round % 3 == 0 {
+            group.nothing(pause);
+        }
         if round + 1 == warm_up {
             group.warm();
         }
@@ -169,4 +212,6 @@ fn processes_are_killed_and_stopped_and_the_others_go_on() {
     for victim in 0..3 {
         group.stopped(victim, stop);
     }
+    group.nothing(stop);
+    group.summary();
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 use kvrail::core::rail::{RailState, RailStats};
 use kvrail::core::verbs_abi::WcStatus;
 use kvrail_node::metrics::{
-    BUCKETS, Counter, MissReason, NodeMetrics, OTHER_PEERS, PeerCounts, SlowLog, SlowRequest, TimeSpent,
+    BUCKETS, Counter, MissReason, NodeMetrics, OTHER_PEERS, PeerCounts, PeerState, SlowLog, SlowRequest,
+    TimeSpent,
 };
 
 use crate::{samples, text};
@@ -124,8 +125,8 @@ fn peers_beyond_the_limit_share_a_row_and_no_count_is_lost() {
     metrics.peer("a").add(PeerCounts { bytes: 1000, pages: 1, misses: 0 });
     metrics.peer(OTHER_PEERS).add(PeerCounts { misses: 1, ..PeerCounts::default() });
     let rows = |metrics: &NodeMetrics| -> Vec<(String, u64, u64)> {
-        let rows = metrics.peer_counts().into_iter();
-        rows.map(|(name, counts)| (name.into(), counts.bytes, counts.misses)).collect()
+        let rows = metrics.peer_rows().into_iter();
+        rows.map(|(name, row)| (name.into(), row.counts.bytes, row.counts.misses)).collect()
     };
     let row = |name: &str, bytes, misses| (name.to_owned(), bytes, misses);
     assert_eq!(rows(&metrics), [row("a", 1001, 0), row("b", 10, 0), row("other", 100, 2)]);
@@ -134,11 +135,52 @@ fn peers_beyond_the_limit_share_a_row_and_no_count_is_lost() {
     let fourth = metrics.peer("e");
     fourth.add(PeerCounts { bytes: 10_000, pages: 1, misses: 0 });
     assert_eq!(rows(&metrics), [row("b", 10, 0), row("e", 10_000, 0), row("other", 1101, 2)]);
-    assert_eq!(metrics.peer_counts().last().unwrap().1.pages, 3);
+    assert_eq!(metrics.peer_rows().last().unwrap().1.counts.pages, 3);
     // None has a row of its own.
     let none = Arc::new(NodeMetrics::new(0));
     none.peer("a").add(PeerCounts { bytes: 1, pages: 1, misses: 0 });
     assert_eq!(rows(&none), [row("other", 1, 0)]);
+}
+
+#[test]
+fn connections_of_a_peer_are_added_up_and_gone_when_they_are_dropped() {
+    let metrics = Arc::new(NodeMetrics::new(1));
+    let peer = metrics.peer("a");
+    let (mut first, mut second) = (peer.connection(), peer.connection());
+    let state = |unhealthy, lanes, outstanding_pages| PeerState {
+        connections: 1,
+        unhealthy,
+        lanes,
+        outstanding_pages,
+    };
+    first.set(state(0, 4, 7));
+    second.set(state(0, 2, 0));
+    let shown = || {
+        let all = samples(&text(&metrics));
+        ["connections", "lanes", "outstanding_pages", "healthy"]
+            .map(|name| all[&format!("kvrail_peer_{name}{{peer=\"a\"}}")])
+    };
+    assert_eq!(shown(), [2.0, 6.0, 7.0, 1.0]);
+    first.set(state(1, 0, 3));
+    assert_eq!(shown(), [2.0, 2.0, 3.0, 0.0], "one of them has no lane left");
+    drop(first);
+    assert_eq!(shown(), [1.0, 2.0, 0.0, 1.0]);
+    peer.page_failed(WcStatus::RETRY_EXC_ERR);
+    peer.page_failed(WcStatus::RETRY_EXC_ERR);
+    peer.page_failed(WcStatus(1000));
+    let failed = |name: &str| {
+        let all = samples(&text(&metrics));
+        let of =
+            |status| all[&format!("kvrail_peer_failed_pages_total{{peer=\"{name}\",status=\"{status}\"}}")];
+        [of(WcStatus::RETRY_EXC_ERR.name()), of(WcStatus(1000).name())]
+    };
+    assert_eq!(failed("a"), [2.0, 1.0]);
+    // The peer that takes the row over begins at zero, and the counts go to the others.
+    drop((peer, second));
+    let next = metrics.peer("b");
+    assert_eq!(failed(OTHER_PEERS), [2.0, 1.0]);
+    assert_eq!(samples(&text(&metrics))["kvrail_peer_lanes{peer=\"b\"}"], 0.0);
+    drop(next);
 }
 
 #[test]

@@ -39,7 +39,9 @@ fn busy() -> Arc<NodeMetrics> {
     let rails = metrics.rails(["mlx5_0"]);
     rails.copy(0, &RailStats { bytes: 7, ..RailStats::default() }, &RailState::default());
     rails.page_failed(0, kvrail::core::verbs_abi::WcStatus::REM_ACCESS_ERR);
-    metrics.peer("prefill-1").add(PeerCounts { bytes: 100, pages: 1, misses: 0 });
+    let peer = metrics.peer("prefill-1");
+    peer.add(PeerCounts { bytes: 100, pages: 1, misses: 0 });
+    peer.page_failed(kvrail::core::verbs_abi::WcStatus::REM_ACCESS_ERR);
     // The rails are shown as long as a reader has them.
     std::mem::forget(rails);
     metrics

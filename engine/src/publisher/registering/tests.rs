@@ -1,6 +1,7 @@
 //! Exports that are made at the same time, and what is left of them after an error.
 #![allow(unsafe_code, reason = "memory that nothing reads")]
 
+use std::fs;
 use std::sync::{Arc, Barrier, Mutex};
 
 use kvrail_core::id::MAX_RAILS;
@@ -109,6 +110,63 @@ fn the_lesser_limit_holds() {
             1 << 30
         }
     }
-    let limit = |piece_bytes| Registering { piece_bytes, at_once: None }.limit(&Short).bytes();
+    let limit = |piece_bytes| Registering { piece_bytes, ..Registering::DEFAULT }.limit(&Short).bytes();
     assert_eq!([limit(u64::MAX), limit(1 << 20), limit(1 << 40)], [1 << 30, 1 << 20, 1 << 30]);
+}
+
+/// A transport whose NICs are on this node.
+struct OnNode(Option<u8>);
+
+impl Exporter for OnNode {
+    fn export(&self, _: ExportedMemory) -> Result<Export, TransportError> {
+        Err("nothing is exported".into())
+    }
+
+    fn numa_node(&self) -> Option<u8> {
+        self.0
+    }
+}
+
+/// The CPUs on which the calling thread may run.
+fn allowed() -> String {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap().to_owned()
+}
+
+#[test]
+fn memory_is_allocated_by_a_thread_on_the_node_of_the_nics() {
+    let all = allowed();
+    let first = all.split(['-', ',']).next().unwrap();
+    let root = std::env::temp_dir().join(format!("kvrail-near-nics-{}", std::process::id()));
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    // A host whose node 1 has one of the CPUs of this thread, and whose node 0 has none of them.
+    write("sys/devices/system/node/node0/cpulist", "5000-5003\n");
+    write("sys/devices/system/node/node1/cpulist", &format!("{first}\n"));
+    let memory_of = |nodes: &str| {
+        let text = format!("Cpus_allowed_list:\t{all}\nMems_allowed_list:\t{nodes}\n");
+        write("proc/thread-self/status", &text);
+    };
+    let ran_on = |near_nics, node| {
+        let registering = Registering { near_nics, ..Registering::DEFAULT };
+        registering.near_nics_of(&root, &OnNode(node), PoolId(0), allowed)
+    };
+    memory_of("0-1");
+    assert_eq!(ran_on(true, Some(1)), first);
+    assert_eq!(ran_on(false, Some(1)), all, "it is switched off");
+    assert_eq!(ran_on(true, None), all, "there are no NICs");
+    assert_eq!(ran_on(true, Some(0)), all, "this process may not run there");
+    assert_eq!(ran_on(true, Some(7)), all, "there is no such node");
+    memory_of("0");
+    assert_eq!(ran_on(true, Some(1)), all, "the control group gives no memory of the node");
+    fs::remove_dir_all(&root).unwrap();
+
+    // The system as it is. Whatever its nodes are, memory is allocated.
+    for node in [Some(0), Some(255), None] {
+        let done = Registering::DEFAULT.near_nics(&OnNode(node), PoolId(0), || 7);
+        assert_eq!(done, 7);
+    }
 }

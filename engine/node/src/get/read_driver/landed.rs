@@ -86,7 +86,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
         entry.in_flight -= arrived + missed;
         entry.count_row(arrived.into(), all_bytes, missed.into());
         while let Some((place, error)) = self.failures.pop() {
-            self.failed(row.page(place), error, now);
+            self.failed(row.page(place), row.owner, error, now);
         }
     }
 
@@ -100,14 +100,15 @@ impl<T: ReaderTransport> ReadDriver<T> {
         entry.count(result.is_ok().then_some(bytes));
         match result {
             Ok(()) => self.requests.hit(at, bytes, now),
-            Err(error) => self.failed(at, error, now),
+            Err(error) => self.failed(at, owner, error, now),
         }
     }
 
     #[cold]
-    fn failed(&mut self, at: PageAt, error: PageError, now: Time) {
+    fn failed(&mut self, at: PageAt, owner: u32, error: PageError, now: Time) {
         if let PageError::Fault { rail, status, .. } = error {
             self.rails.page_failed(rail.into(), status);
+            self.owners.get(owner).page_failed(status);
         }
         let Some(request) = self.requests.active.get(at.request) else { return };
         let page = &request.pages[at.page as usize];

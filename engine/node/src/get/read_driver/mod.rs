@@ -171,7 +171,7 @@ impl<T: ReaderTransport<Provider: AsFd>> ReadDriver<T> {
                 self.rails.copy(rail, &stats, &state);
             }
         }
-        self.owners.flush_counts();
+        self.owners.show(|peer| self.reader.lanes_to(peer));
     }
 
     /// Prepares a sleep in epoll(7) or poll(2) on the driver's descriptor: `Some` is how long the

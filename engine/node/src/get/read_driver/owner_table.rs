@@ -7,11 +7,12 @@ use kvrail::session::{Epoch, PoolId};
 use kvrail::{Address, BlockError, ConnectError, Connecting, PageLayout, Peer, PeerPool};
 use kvrail_core::id::PeerId;
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::WcStatus;
 
 use super::requests::PageAt;
 use crate::get::owners::KnownOwner;
 use crate::get::shared::Shared;
-use crate::metrics::{PeerCounts, PeerMetrics};
+use crate::metrics::{PeerConnection, PeerCounts, PeerMetrics, PeerState};
 
 /// The most owners of a driver. Beyond it those that are not connected are forgotten.
 const MAX_ENTRIES: usize = 1_024;
@@ -66,8 +67,9 @@ pub(super) struct OwnerEntry {
     pub(super) tried: Option<Address>,
     /// The peer, as events name it.
     peer: Option<PeerId>,
-    /// Its row in the node's metrics, while it is connected, and what is to be added there.
-    metrics: Option<PeerMetrics>,
+    /// Its row in the node's metrics and the state of its connection there, while it is connected,
+    /// and what is to be added there.
+    metrics: Option<(PeerMetrics, PeerConnection)>,
     counts: PeerCounts,
 }
 
@@ -109,9 +111,23 @@ impl OwnerEntry {
         self.counts.misses += misses;
     }
 
-    fn flush_counts(&mut self) {
-        if let Some(metrics) = &self.metrics {
+    /// A page of the owner failed with this status.
+    pub(super) fn page_failed(&self, status: WcStatus) {
+        if let Some((metrics, _)) = &self.metrics {
+            metrics.page_failed(status);
+        }
+    }
+
+    /// Adds what was read from the owner to the node's metrics, and shows its connection.
+    fn show(&mut self, lanes: usize) {
+        if let Some((metrics, connection)) = &mut self.metrics {
             metrics.add(std::mem::take(&mut self.counts));
+            connection.set(PeerState {
+                connections: 1,
+                unhealthy: u64::from(lanes == 0 && self.in_flight > 0),
+                lanes: lanes as u64,
+                outstanding_pages: self.in_flight.into(),
+            });
         }
     }
 
@@ -128,7 +144,9 @@ impl OwnerEntry {
     /// Takes a connection into use.
     pub(super) fn connected(&mut self, peer: Peer, shared: &Shared, now: Time) {
         let layouts = &shared.layouts;
-        self.metrics = Some(shared.metrics.peer(peer.producer().as_str()));
+        let metrics = shared.metrics.peer(peer.producer().as_str());
+        let connection = metrics.connection();
+        self.metrics = Some((metrics, connection));
         self.pools.clear();
         for (number, layout) in (0..).zip(layouts) {
             let pools = peer.pools().iter().filter(|pool| same_bytes(pool, layout));
@@ -160,7 +178,7 @@ impl OwnerEntry {
 
     /// The connection is gone, on purpose if `why` is `None`. Returns the peer.
     pub(super) fn disconnected(&mut self, why: Option<Arc<str>>, now: Time) -> Option<Peer> {
-        self.flush_counts();
+        self.show(0);
         self.metrics = None;
         self.pools.clear();
         self.peer = None;
@@ -303,10 +321,15 @@ impl OwnerTable {
         idle.min_by_key(|(_, entry)| entry.last_used).map(|(number, _)| number)
     }
 
-    /// Adds what was read from each owner to the node's metrics.
-    pub(super) fn flush_counts(&mut self) {
-        let connected = self.entries.iter_mut().filter(|entry| entry.is_connected());
-        connected.for_each(OwnerEntry::flush_counts);
+    /// Adds what was read from each owner to the node's metrics, and shows the connections; `lanes`
+    /// says how many lanes lead to a peer.
+    pub(super) fn show(&mut self, lanes: impl Fn(&Peer) -> usize) {
+        for entry in &mut self.entries {
+            if let Connection::Connected(peer) = &entry.connection {
+                let lanes = lanes(peer);
+                entry.show(lanes);
+            }
+        }
     }
 
     /// How many owners are connected.
