@@ -71,7 +71,7 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
     let config = sim::SimConfig {
         retry: Nanos::from_micros(300),
         pieces: 4,
-        sges: [1, 2, 3, 4, 8][seed as usize % 5],
+        sges: [1, 2, 3, 4, 5][seed as usize % 5],
         read_overhead: [0, 64, 512][seed as usize % 3],
         ..sim::SimConfig::new(seed)
     };
