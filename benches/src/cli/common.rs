@@ -42,7 +42,8 @@ pub(crate) enum ReadOrder {
     /// The order of the producer's memory. Entries of neighbours in the publication table then come
     /// by one READ.
     Turn,
-    /// A shuffled order, the same in every run. Hardly any page is read beside its neighbour.
+    /// A shuffled order, the same in every run. Hardly any page is read beside its neighbour. The
+    /// pages of a batch are named in the order of their slots.
     Shuffled,
 }
 

@@ -112,6 +112,10 @@ pub(crate) struct VerbsArgs {
     /// The most READs in flight per lane; by default as many as both devices can do.
     #[arg(long, value_name = "N")]
     pub(crate) read_depth: Option<u8>,
+    /// Pieces of memory that one READ may write, 1 to 16; 1 by default. With 3 or more, one READ
+    /// brings the table entries of pages that are apart from each other.
+    #[arg(long, value_name = "N")]
+    pub(crate) sges: Option<u8>,
     /// The largest path MTU: 256, 512, 1024, 2048 or 4096; by default that of the ports.
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<u32>,
@@ -151,6 +155,7 @@ impl VerbsArgs {
         let numbers = [
             ("gid-index", self.gid_index.map(u32::from)),
             ("read-depth", self.read_depth.map(u32::from)),
+            ("sges", self.sges.map(u32::from)),
             ("mtu", self.mtu),
             ("timeout", self.timeout.map(u32::from)),
             ("retry", self.retry.map(u32::from)),
@@ -187,6 +192,7 @@ impl VerbsArgs {
         let config = VerbsConfig {
             gid_index: self.gid_index,
             read_depth: self.read_depth,
+            sges: self.sges.map_or(usual.sges, u32::from),
             mtu: self.mtu.map(mtu).transpose()?,
             timeout: self.timeout.unwrap_or(usual.timeout),
             retry: self.retry.unwrap_or(usual.retry),

@@ -126,6 +126,9 @@ impl<N: ReaderTransport> Worker<N> {
         let mut locations = locations[share(wanted, setup)].to_vec();
         if setup.order == ReadOrder::Shuffled {
             pattern::shuffle(&mut locations);
+            // The batch stays scattered over the pool. Entries that ascend are cheaper to read.
+            let batch = usize::from(setup.batch).max(1);
+            locations.chunks_mut(batch).for_each(|batch| batch.sort_unstable_by_key(|at| at.slot));
         }
         let page = |&at: &Location| match setup.validate {
             true => pool.page(at),

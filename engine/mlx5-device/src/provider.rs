@@ -174,6 +174,11 @@ unsafe impl Provider for Mlx5Rails {
         SGES
     }
 
+    /// As rails over hardware say.
+    fn read_overhead(&self) -> u32 {
+        512
+    }
+
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError> {
         Ok([self.device.memory.register(range.addr, range.len); MAX_RAILS])
     }

@@ -49,7 +49,8 @@ mod model {
                 // Lanes overtake each other, bytes land in parts, and closing a lane removes its
                 // completions.
                 rail.jitter = Nanos::from_micros(20);
-                config = SimConfig { pieces: 3, purge: true, flush: Delay::fixed(Nanos(700)), ..config };
+                let flush = Delay::fixed(Nanos(700));
+                config = SimConfig { pieces: 3, purge: true, flush, sges: 5, read_overhead: 512, ..config };
             }
             let sim: &'static Sim<'static> =
                 Box::leak(Box::new(Sim::new(storage, config, &[rail; 2]).expect("the storage holds it")));

@@ -406,6 +406,8 @@ fn odds(byte: u8) -> Odds {
 fn sim_config(input: &mut Bytes<'_>) -> SimConfig {
     let flags = input.byte();
     SimConfig {
+        sges: if flags & 16 == 0 { 4 } else { 5 },
+        read_overhead: [0, 512, 64, 2048][usize::from(flags >> 6)],
         pieces: 1 + flags % 4,
         late_bytes: flags & 4 != 0,
         purge: flags & 8 != 0,

@@ -29,6 +29,8 @@ pub(crate) fn a_provider_describes_itself_within_bounds<R: Rig>() -> CaseResult 
         ensure!(info == provider.rail(rail), "rail({}) gives other facts at the second call", rail.0);
     }
     ensure!((rails, sges) == (provider.rails(), provider.sges()), "rails() or sges() change");
+    let overhead = provider.read_overhead();
+    ensure!(overhead == provider.read_overhead(), "read_overhead() changes");
     Ok(())
 }
 

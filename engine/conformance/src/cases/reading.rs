@@ -5,7 +5,7 @@ use kvrail_core::provider::{
     Commit, Ends, KeyedEnds, KeyedReads, Piece, Post as _, Provider as _, Read, UniformReads,
 };
 
-use crate::driver::{Driver, RAIL, expect_in_order, need};
+use crate::driver::{Driver, RAIL, TestLane, expect_in_order, need};
 use crate::failure::{CaseResult, ensure};
 use crate::pattern::BYTES;
 use crate::rig::Rig;
@@ -67,7 +67,33 @@ pub(crate) fn a_scattered_read_fills_its_pieces_in_order_and_nothing_else<R: Rig
         }
         d.expect_untouched(pieces * 500, BYTES, 0, "beyond the pieces of a READ")?;
     }
+    if d.provider.read_overhead() > 0 && most >= 5 {
+        pieces_share_a_place(&mut d, &mut lane)?;
+    }
     Ok(())
+}
+
+/// Two pieces of one READ go to the same place, of which no more is asked than that nothing beside
+/// it is written.
+fn pieces_share_a_place<R: Rig>(d: &mut Driver<R>, lane: &mut TestLane<R::Provider>) -> CaseResult {
+    d.memory.fill(0, BYTES, 0);
+    let addr = d.memory.range().addr;
+    let wanted = [(0, 32), (32, 64), (96, 32)];
+    let waste = Piece { addr: addr + 500, len: 96 };
+    let [first, second, third] = wanted.map(|(to, len)| Piece { addr: addr + to as u64, len });
+    let next = lane.next;
+    let read = d.read_to(lane, 77, 0, 320);
+    let commit = d.scatter(lane, read, &[first, waste, second, waste, third]);
+    ensure!(commit == Commit::All, "{commit:?} for one READ of 5 pieces on an idle lane");
+    let done = d.completions(1)?;
+    expect_in_order(&done, lane.id, next)?;
+    let mut from = 77;
+    for (to, len) in wanted {
+        d.expect_bytes(from, to, len as usize)?;
+        from += len as usize + 96;
+    }
+    d.expect_untouched(128, 500, 0, "between the pieces of a READ")?;
+    d.expect_untouched(596, BYTES, 0, "beyond the pieces of a READ")
 }
 
 pub(crate) fn uniform_reads_give_what_the_same_reads_one_by_one_give<R: Rig>() -> CaseResult {

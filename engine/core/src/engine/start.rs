@@ -8,7 +8,7 @@ use kvrail_layouts::plan::Limits;
 
 use super::state::{Arrivals, Engine, Sink, Sweep, WCS};
 use crate::batch::in_flight::InFlight;
-use crate::batch::landing::Landing;
+use crate::batch::landing::{Joining, Landing};
 use crate::batch::pool::{Held, Pool};
 use crate::config::{EngineConfig, EngineConfigError};
 use crate::events::{EventSink, NoEvents};
@@ -199,6 +199,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         let tag = NEXT_TAG.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next_tag);
         let tag = tag.map_err(|_| EngineStartError::TooManyEngines)?;
         let limits = Limits { sges: provider.sges().clamp(1, MAX_SGES), bytes: config.chunk_bytes };
+        let joining = Joining::new(limits.sges, provider.read_overhead());
         let chunk_shift = config.chunk_bytes.trailing_zeros() as u8;
         let layouts = Layouts::new(parts.layouts, tag);
         let pool = Pool::new(
@@ -229,7 +230,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
             layouts,
             plans: Plans::new(parts.plans, parts.plan_rows, parts.plan_lists, parts.plan_lives, limits, tag),
             pages: Held::new(pool),
-            landing: Landing::new(landing, landing_keys),
+            landing: Landing::new(landing, landing_keys, joining),
             in_flight: InFlight::new(parts.flying, parts.overdue, parts.deadlines, parts.done),
             sweep: Sweep { lane: usize::MAX, next: Time::ZERO, seat: 0 },
             arrivals: Arrivals { wcs: [Wc::default(); WCS], slept: false, armed: false, behind: false },

@@ -21,7 +21,7 @@ use crate::error::PageError;
 use crate::events::{EngineEvent, EventSink};
 use crate::lane::circle::Circle;
 use crate::lane::lanes::next_in_circle;
-use crate::lane::record::{Record, VALIDATE};
+use crate::lane::record::Record;
 use crate::lane::{Fatal, Hold, Lane, LaneState, NO_LANE};
 use crate::limits::MAX_RAILS;
 use crate::page::list::PageRef;
@@ -90,7 +90,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let remote_rail = usize::from(self.lanes[index].remote_rail);
         let page = self.pages.at(record.page);
         let remote = &self.regions.remotes[usize::from(page.source.region())];
-        if record.chunk == VALIDATE {
+        if record.is_validating() {
             let entry = remote.table + u64::from(page.entry) * ENTRY_BYTES;
             return (entry, record.len, remote.table_keys[remote_rail]);
         }
@@ -122,7 +122,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let page = self.pages.at(record.page);
         let first = page.source.region();
         match page.plan() {
-            Some(plan) if record.chunk != VALIDATE && self.plans.gathers(plan) => {
+            Some(plan) if !record.is_validating() && self.plans.gathers(plan) => {
                 first + self.plans.chunk(plan, record.chunk).0
             }
             _ => first,

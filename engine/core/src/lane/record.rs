@@ -2,14 +2,22 @@
 
 use crate::limits::narrow;
 use crate::page::list::{NIL, PageRef};
-use crate::table::ENTRY_BYTES;
 
-/// Stands for the chunk number in the record of a validating READ.
-pub(crate) const VALIDATE: u32 = u32::MAX;
+/// In place of the chunk number: the wr is a validating READ of the entries of as many consecutive
+/// pages as the lower half says. No page has as many chunks.
+const VALIDATE: u32 = 0xffff_0000;
+
+/// What stands for the chunk number in the record of a validating READ of the entries of `pages`
+/// consecutive pages, which are fewer than 2^16.
+#[inline]
+pub(crate) const fn validating(pages: u32) -> u32 {
+    debug_assert!(pages > 0 && pages <= !VALIDATE, "as many pages as one READ brings the entries of");
+    VALIDATE | pages
+}
 
 /// A run of `count` outstanding wrs, one after the other, that read `len` bytes each: chunk `chunk`
 /// of `count` consecutive pages, or `count` chunks of one page ([`Run::Chunks`]), or one wr that
-/// reads the entries of several consecutive pages.
+/// reads the entries of several consecutive pages, and all that stands between these in the table.
 ///
 /// The record is in the ring at the place of its first wr; the places of its other wrs hold
 /// nothing. Only a lane that is up has records with a `count` above 1. Several pages in one record
@@ -19,7 +27,7 @@ pub(crate) const VALIDATE: u32 = u32::MAX;
 #[repr(align(16))]
 pub(crate) struct Record {
     pub(crate) page: PageRef,
-    /// The number of the chunk, or `VALIDATE`.
+    /// The number of the chunk, or [`validating`].
     pub(crate) chunk: u32,
     pub(crate) len: u32,
     pub(crate) count: u16,
@@ -65,10 +73,16 @@ impl Record {
         }
     }
 
+    /// Whether its wrs are validating READs.
+    #[inline]
+    pub(crate) const fn is_validating(&self) -> bool {
+        self.chunk >= VALIDATE
+    }
+
     /// How many pages `wrs` of its wrs cover; of a record of one page's chunks, how many chunks.
     #[inline]
     pub(crate) fn covers(&self, wrs: u32) -> u32 {
-        if self.chunk == VALIDATE { wrs * (self.len / ENTRY_BYTES as u32) } else { wrs }
+        if self.is_validating() { wrs * (self.chunk & !VALIDATE) } else { wrs }
     }
 
     /// How many bytes all of its wrs read.

@@ -172,6 +172,18 @@ pub unsafe trait Provider {
         1
     }
 
+    /// How many bytes more of one READ cost as much as a READ of their own, on every rail; 0, as
+    /// this default says, if READs are not to be joined. It does not change.
+    ///
+    /// Validating READs whose table entries stand at most this far apart (and at most 2 KiB) become
+    /// one [scattered](Post::scatter) READ, if [`sges`](Self::sges) is 3 or more. What stands
+    /// between the entries goes to a piece of the engine's memory that nothing reads and that
+    /// several READs may write at the same time, within one READ too. So rails that copy bytes by
+    /// threads of the program leave this at 0.
+    fn read_overhead(&self) -> u32 {
+        0
+    }
+
     /// The most bytes of one registration, on every rail; it does not change. Longer memory is
     /// registered in parts. A rail that registers whole pages of the host counts them.
     fn max_region_bytes(&self) -> u64 {
@@ -250,7 +262,9 @@ pub unsafe trait Provider {
     ///
     /// This provider has opened the lane. For each READ that is added and committed: its local
     /// range is either not registered, or no other code reads or writes it until the READ is known
-    /// to write no more. (The caller answers for the memory here, since posting writes it;
+    /// to write no more. Only what lies between entries of a validating READ
+    /// ([`read_overhead`](Self::read_overhead)) goes where other READs may write at the same time,
+    /// and there no code ever reads or writes. (The caller answers for the memory here, since posting writes it;
     /// registering a range writes nothing.)
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut Self::Lane) -> Self::Post<'a>;
 

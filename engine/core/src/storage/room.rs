@@ -6,6 +6,7 @@ use core::mem::MaybeUninit;
 use kvrail_layouts::plan::CutList;
 use static_assertions::{const_assert, const_assert_eq};
 
+use crate::batch::landing::WASTE;
 use crate::batch::pool::Head;
 use crate::id::LaneId;
 use crate::lane::Lane;
@@ -64,7 +65,7 @@ pub struct EngineStorage<
     records: [[MaybeUninit<Record>; DEPTH]; LANES],
     heads: [MaybeUninit<Head>; BATCHES],
     pages: [[MaybeUninit<Page>; PAGES]; BATCHES],
-    landing: [[MaybeUninit<Entry>; PAGES]; BATCHES],
+    landing: LandingRoom<BATCHES, PAGES>,
     free: [MaybeUninit<FreeSet>; MAX_GROUPS],
     done: [MaybeUninit<u16>; BATCHES],
     lost: [MaybeUninit<Report>; LANES],
@@ -111,6 +112,25 @@ struct LaneRoom(MaybeUninit<[u8; size_of::<LargestLane>()]>);
 const_assert_eq!(align_of::<LaneRoom>(), align_of::<LargestLane>());
 const_assert_eq!(size_of::<LaneRoom>(), size_of::<LargestLane>());
 
+/// Room for the landing area: a place for the entry of each page, and the waste area behind them.
+/// They are one piece of memory, so one registration covers both.
+#[repr(C)]
+struct LandingRoom<const BATCHES: usize, const PAGES: usize> {
+    entries: [[MaybeUninit<Entry>; PAGES]; BATCHES],
+    waste: [MaybeUninit<Entry>; WASTE],
+}
+
+impl<const BATCHES: usize, const PAGES: usize> LandingRoom<BATCHES, PAGES> {
+    fn all(&mut self) -> &mut [MaybeUninit<Entry>] {
+        const { assert!(size_of::<Self>() == (BATCHES * PAGES + WASTE) * size_of::<Entry>()) };
+        let first = core::ptr::from_mut(self).cast::<MaybeUninit<Entry>>();
+        // SAFETY: in the layout of C both arrays stand one behind the other, and as just checked
+        // nothing is between or behind them. They are borrowed exclusively for as long as the
+        // result, and a MaybeUninit may be any bytes.
+        unsafe { core::slice::from_raw_parts_mut(first, BATCHES * PAGES + WASTE) }
+    }
+}
+
 /// The initialised parts of a storage, for a provider whose lanes are `L`.
 #[derive(Debug)]
 pub(crate) struct Parts<'s, L> {
@@ -129,6 +149,7 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) records: &'s mut [Record],
     pub(crate) heads: &'s mut [Head],
     pub(crate) pages: &'s mut [Page],
+    /// The entry of each page, and the waste area behind them.
     pub(crate) landing: &'s [Entry],
     pub(crate) free: &'s [FreeSet],
     pub(crate) done: &'s mut [u16],
@@ -235,7 +256,10 @@ impl<
             records: [const { [const { MaybeUninit::uninit() }; DEPTH] }; LANES],
             heads: [const { MaybeUninit::uninit() }; BATCHES],
             pages: [const { [const { MaybeUninit::uninit() }; PAGES] }; BATCHES],
-            landing: [const { [const { MaybeUninit::uninit() }; PAGES] }; BATCHES],
+            landing: LandingRoom {
+                entries: [const { [const { MaybeUninit::uninit() }; PAGES] }; BATCHES],
+                waste: [const { MaybeUninit::uninit() }; WASTE],
+            },
             free: [const { MaybeUninit::uninit() }; MAX_GROUPS],
             done: [const { MaybeUninit::uninit() }; BATCHES],
             lost: [const { MaybeUninit::uninit() }; LANES],
@@ -308,7 +332,7 @@ impl<
             records: fill(self.records.as_flattened_mut(), |_| Record::EMPTY),
             heads: fill(&mut self.heads, |_| Head::EMPTY),
             pages: fill(self.pages.as_flattened_mut(), page),
-            landing: fill(self.landing.as_flattened_mut(), |_| Entry::new()),
+            landing: fill(self.landing.all(), |_| Entry::new()),
             free: fill(&mut self.free[..groups], |group| FreeSet::below(batches(group))),
             done: fill(&mut self.done, |_| 0),
             lost: fill(&mut self.lost, |_| Report::NONE),

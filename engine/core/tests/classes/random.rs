@@ -17,6 +17,7 @@ fn in_random_schedules_no_read_leaves_its_class() {
     let all = seeds::each("in_random_schedules_no_read_leaves_its_class", 0..1_500, |seed| {
         let mut rng = Rng(seed);
         let model = sim::SimConfig {
+            read_overhead: [0, 512, 64][seed as usize % 3],
             retry: Nanos::from_micros(50 + rng.below(1_000)),
             fail: Delay::between(Nanos(0), Nanos::from_micros(rng.below(300))),
             close: Delay::between(Nanos(0), Nanos::from_micros(rng.below(500))),

@@ -81,6 +81,7 @@ fn schedule(seed: u64, tally: &mut Tally) {
         pieces: 3,
         close: Delay::between(Nanos(0), Nanos::from_micros(500)),
         late_bytes: rng.chance(50),
+        read_overhead: [0, 512, 64][seed as usize % 3],
         faults: Faults {
             wr: odds(1_500),
             statuses: Faults::EVERY_STATUS,

@@ -68,7 +68,13 @@ fn storm(seed: u64) -> (u32, u32, u32, u32) {
     let mut rng = Rng(seed ^ 0xB4EA_4E40);
     let mut storage = Box::new(SmallSim::new());
     let mut memory = Pool::memory();
-    let config = sim::SimConfig { retry: Nanos::from_micros(300), pieces: 4, ..sim::SimConfig::new(seed) };
+    let config = sim::SimConfig {
+        retry: Nanos::from_micros(300),
+        pieces: 4,
+        sges: [1, 2, 3, 4, 5][seed as usize % 5],
+        read_overhead: [0, 64, 512][seed as usize % 3],
+        ..sim::SimConfig::new(seed)
+    };
     let sim = Sim::new(&mut storage, config, &common::rails(2)).unwrap();
     let mut pool = Pool::new(&sim, &mut memory);
     let (dest, other) = (dest_of_regions(), Destination::new(SLOTS, PAGE));

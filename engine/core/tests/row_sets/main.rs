@@ -91,7 +91,11 @@ fn storm(rounds: u64, flaws: impl Fn(&Sim<'_>, &mut Rng, &[sim::LaneHandle])) ->
         let mut rng = Rng(seed ^ 0x05E7_3A11);
         let mut storage = Box::new(SmallSim::new());
         let mut bytes = memory(1);
-        let config = sim::SimConfig { retry: Nanos::from_micros(300), ..sim::SimConfig::new(seed) };
+        let config = sim::SimConfig {
+            retry: Nanos::from_micros(300),
+            read_overhead: [0, 512, 64][seed as usize % 3],
+            ..sim::SimConfig::new(seed)
+        };
         let sim = Sim::new(&mut storage, config, &rails(2)).unwrap();
         let owner = Owner::new(&sim, &mut bytes[0], 1);
         sim.with_memory(owner.memory, |bytes| {

@@ -63,6 +63,8 @@ fn model(seed: u64, rng: &mut Rng) -> sim::SimConfig {
         late_bytes: rng.chance(50),
         purge: rng.chance(50),
         faults: faults(rng),
+        sges: [4, 2, 3, 5][seed as usize % 4],
+        read_overhead: [0, 512, 64][seed as usize % 3],
         ..sim::SimConfig::new(seed)
     }
 }

@@ -305,6 +305,11 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
         SGES as u32
     }
 
+    /// As rails over hardware say.
+    fn read_overhead(&self) -> u32 {
+        512
+    }
+
     /// Gives key 1 on every rail for any memory, since no byte is ever written.
     fn register(&mut self, _: MemoryRange) -> Result<RailKeys, RegisterError> {
         Ok([1; MAX_RAILS])

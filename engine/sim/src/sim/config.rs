@@ -232,13 +232,19 @@ pub struct SimConfig {
     /// Whether destroying a QP also removes its completions from the queue, as mlx5 does and rxe
     /// does not.
     pub purge: bool,
+    /// The most local pieces of one READ: 1 to [`SGES`](super::SGES).
+    pub sges: u32,
+    /// How many bytes more of one READ cost as much as another READ
+    /// ([`Provider::read_overhead`](kvrail_core::provider::Provider::read_overhead)). The engine
+    /// only is told: the model's READs take as long as they do.
+    pub read_overhead: u32,
     /// Faults that happen at random.
     pub faults: Faults,
 }
 
 impl SimConfig {
-    /// A configuration without faults, in which all bytes move, and changing a QP takes some
-    /// microseconds.
+    /// A configuration without faults, in which all bytes move, READs have at most four pieces and
+    /// are not joined over gaps, and changing a QP takes some microseconds.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self {
@@ -251,6 +257,8 @@ impl SimConfig {
             flush: Delay::between(Nanos(0), Nanos(200)),
             late_bytes: false,
             purge: false,
+            sges: 4,
+            read_overhead: 0,
             faults: Faults::NONE,
         }
     }

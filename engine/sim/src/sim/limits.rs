@@ -2,8 +2,8 @@
 
 /// The most descriptors in one commit.
 pub const CHAIN: usize = 64;
-/// The most local pieces of one READ.
-pub const SGES: usize = 4;
+/// The most local pieces of one READ, whatever [`SimConfig::sges`](super::SimConfig::sges) says.
+pub const SGES: usize = 5;
 
 /// Memories that one peer may publish at a time.
 pub(super) const MEMORIES_PER_PEER: usize = 8;

@@ -39,7 +39,8 @@ impl Model<'_> {
         let mut wr = Wr { read, ..Wr::NONE };
         let bytes: u64 = pieces.iter().map(|piece| u64::from(piece.len)).sum();
         let has_empty_piece = pieces.len() > 1 && pieces.iter().any(|piece| piece.len == 0);
-        if pieces.len() > SGES || bytes != u64::from(read.len) || has_empty_piece {
+        let most = self.config.sges.clamp(1, SGES as u32) as usize;
+        if pieces.len() > most || bytes != u64::from(read.len) || has_empty_piece {
             let (pieces, wr_id) = (pieces.len(), read.wr_id);
             self.violations.record(Violation::Pieces { wr_id, pieces, bytes, len: read.len });
         }

@@ -165,7 +165,11 @@ unsafe impl<'m> Provider for SimRails<'m> {
     }
 
     fn sges(&self) -> u32 {
-        SGES as u32
+        self.sim.model.borrow().config.sges.clamp(1, SGES as u32)
+    }
+
+    fn read_overhead(&self) -> u32 {
+        self.sim.model.borrow().config.read_overhead
     }
 
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError> {

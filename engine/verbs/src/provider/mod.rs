@@ -193,6 +193,10 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
         least.min(u32::try_from(E::SGES).unwrap_or(u32::MAX))
     }
 
+    fn read_overhead(&self) -> u32 {
+        self.queues.rails.iter().map(|queue| queue.rail.read_overhead()).min().unwrap_or(0)
+    }
+
     fn max_region_bytes(&self) -> u64 {
         self.queues.rails.iter().map(|queue| queue.rail.max_mr_bytes()).min().unwrap_or(u64::MAX)
     }

@@ -216,6 +216,16 @@ impl Rail {
     pub(crate) fn sges(&self) -> u32 {
         self.config.sges.min(self.context.caps.max_sge).max(1)
     }
+
+    /// How many bytes more of one READ cost as much as another READ. On hardware a READ takes the
+    /// time of some 500 bytes of a 400 Gb/s line, when it is one of many. In SoftRoCE it takes some
+    /// 12,000 instructions, and a byte 7 (docs/performance.md).
+    pub(crate) fn read_overhead(&self) -> u32 {
+        match self.context.driver {
+            Driver::SoftRoce => 1_536,
+            _ => 512,
+        }
+    }
 }
 
 impl fmt::Debug for Rail {

@@ -12,9 +12,10 @@ use super::Signals;
 use super::pairs::{Column, LONG_ROW, RowOfPairs};
 use super::row_sets::SetWrs;
 use super::uniform::add_reads;
+use crate::batch::landing::Row;
 use crate::events::EventSink;
 use crate::id::WrId;
-use crate::lane::record::{Record, Run, VALIDATE, place};
+use crate::lane::record::{Record, Run, place};
 use crate::limits::{MAX_SGES, narrow};
 use crate::page::PageTable;
 use crate::page::list::PageRef;
@@ -146,7 +147,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let (id, head) = (l.id, l.head);
         let mut walk = None;
         // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the
-        // page is done, or to the page's place in the landing area.
+        // page is done, or to the page's place in the landing area or to the waste area there.
         let mut post = unsafe { provider.begin(handle) };
         while i < n {
             let record = records[place(lane, head.wrapping_add(i), depth)];
@@ -160,15 +161,25 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let signaled = signals.next(len) || i == n;
                 Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled }
             };
-            if chunk == VALIDATE {
-                let entries = landing.of(at, len / ENTRY_BYTES as u32);
+            if record.is_validating() {
+                let n = record.covers(1);
+                let entries = landing.of(at, n);
                 // The entry of an earlier page, which is still there, must not be taken for this
                 // page's.
                 entries.iter().for_each(Entry::clear);
                 let remote_addr = remote.table + u64::from(page.entry) * ENTRY_BYTES;
                 let local_addr = entries.as_ptr().expose_provenance() as u64;
                 let keys = (remote.table_keys[remote_rail], landing.keys[rail]);
-                post.read(next(remote_addr, local_addr, keys));
+                let read = next(remote_addr, local_addr, keys);
+                if len == n * ENTRY_BYTES as u32 {
+                    post.read(read);
+                } else {
+                    let alone = Row { entry: page.entry, pages: 1, span: 1, pieces: 1 };
+                    let behind = pages.slice(PageRef(at.0 + 1), n - 1).iter().map(|page| page.entry);
+                    let row = landing.join(alone, at, behind, 0);
+                    debug_assert!(row.pages == n && row.bytes() == len, "the READ that was posted before");
+                    post.scatter(read, &landing.pieces[0][..row.pieces]);
+                }
                 continue;
             }
             let (base, local) = page.local();

@@ -3,24 +3,26 @@
 
 use super::super::state::Engine;
 use super::Signals;
+use crate::batch::landing::{Pieces, Row};
 use crate::events::EventSink;
 use crate::id::WrId;
-use crate::lane::record::{Record, Run, VALIDATE, place};
+use crate::lane::record::{Record, Run, place, validating};
 use crate::page::list::{PageLink, PageRef};
 use crate::page::{Page, PageTable};
 use crate::provider::{Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
-/// The most entries of one READ. They are 2 KiB: one packet where the MTU is 2048 or more, and
-/// little enough for rails that copy to use ordinary stores (engine/local).
+/// The most entries of one READ without gaps. They are 2 KiB: one packet where the MTU is 2048 or
+/// more, and little enough for rails that copy to use ordinary stores (engine/local).
 const ROW: u32 = 64;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Posts at most `limit` validating READs of the lane's peer that are posted in the turn of
     /// `class`, and returns how many bytes they read. One READ brings the entries of consecutive
     /// pages whose entries are consecutive in the table, too, as those of pages that were published
-    /// together are.
+    /// together are. Where a READ costs more than the bytes between two entries
+    /// ([`Provider::read_overhead`]) it also brings entries that ascend with gaps.
     #[inline(never)]
     pub(super) fn post_validating(&mut self, lane: usize, class: usize, limit: u32, now: Time) -> u64 {
         let Self { provider, pages, landing, config, .. } = self;
@@ -34,10 +36,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let mut signals = Signals::new(config);
         // The READ before is added one step later, when it is known whether it is the last, which
         // is signaled.
-        let mut before: Option<Read> = None;
+        let mut before: Option<Next> = None;
+        let mut list = 0;
         let (mut n, mut bytes) = (0, 0);
         // SAFETY: every READ goes to the places of its pages in the landing area, which the engine
-        // reads only after the READ has completed.
+        // reads only after the READ has completed, and to the waste area, which nothing reads and
+        // no code of this process writes.
         let mut post = unsafe { provider.begin(handle) };
         while let Some(mut at) = if n < limit { waiting.first() } else { None } {
             waiting.remove(pages, at);
@@ -56,12 +60,25 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let mut single: Option<(usize, PageRef)> = None;
             loop {
                 let row = pages.slice(at, (end - at.0).min(ROW));
-                let row = if set.is_some() { row_of_set(row) } else { take_row(row) };
+                let mut row = if set.is_some() { row_of_set(row) } else { take_row(row) };
+                if landing.joins() && at.0 + row.pages < end {
+                    let next = PageRef(at.0 + row.pages);
+                    let behind = pages.slice(next, end - next.0);
+                    if set.is_some() {
+                        row = landing.join(row, at, behind.iter().map(|page| page.entry), list);
+                    } else if behind[0].validate.is_behind() {
+                        let waiting = behind.iter().take_while(|page| page.validate.is_behind());
+                        let joined = landing.join(row, at, waiting.map(|page| page.entry), list);
+                        let more = joined.pages - row.pages;
+                        pages.slice(next, more).iter_mut().for_each(|page| page.validate = PageLink::OUT);
+                        row = joined;
+                    }
+                }
                 let entries = landing.of(at, row.pages);
                 // The entry of an earlier page, which is still there, must not be taken for this
                 // page's.
                 entries.iter().for_each(Entry::clear);
-                let len = row.pages * ENTRY_BYTES as u32;
+                let len = row.bytes();
                 bytes += u64::from(len);
                 let read = Read {
                     wr_id: WrId::new(id, head.wrapping_add(n)),
@@ -72,12 +89,15 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     lkey,
                     signaled: false,
                 };
-                if let Some(read) = before.replace(read) {
-                    post.read(Read { signaled: signals.next(read.len), ..read });
+                let next = Next { read, list, pieces: row.pieces };
+                list ^= usize::from(row.pieces > 1);
+                if let Some(before) = before.replace(next) {
+                    let signaled = signals.next(before.read.len);
+                    before.add(&mut post, &landing.pieces, signaled);
                 }
                 match single {
                     _ if set.is_some() => {
-                        let (chunk, count, run) = (VALIDATE, 1, Run::SetEntries);
+                        let (chunk, count, run) = (validating(row.pages), 1, Run::SetEntries);
                         records[place(lane, head.wrapping_add(n), depth)] =
                             Record { page: at, chunk, len, count, run };
                     }
@@ -87,8 +107,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     }
                     _ => {
                         let place = place(lane, head.wrapping_add(n), depth);
-                        records[place] =
-                            Record { page: at, chunk: VALIDATE, len, count: 1, run: Run::Validating };
+                        let (chunk, run) = (validating(row.pages), Run::Validating);
+                        records[place] = Record { page: at, chunk, len, count: 1, run };
                         single = (row.pages == 1).then_some((place, at));
                     }
                 }
@@ -116,19 +136,32 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 }
             }
         }
-        if let Some(read) = before {
-            post.read(Read { signaled: true, ..read });
+        if let Some(last) = before {
+            last.add(&mut post, &landing.pieces, true);
         }
         let commit = post.commit();
         self.posted(lane, n, bytes, commit, now)
     }
 }
 
-/// Consecutive pages whose entries are consecutive in the table.
-struct Row {
-    /// The number of the first page's entry.
-    entry: u32,
-    pages: u32,
+/// A READ of a commit, to be added when it is known whether it is the last.
+struct Next {
+    read: Read,
+    /// Where its pieces are, if it has several.
+    list: usize,
+    pieces: usize,
+}
+
+impl Next {
+    #[inline]
+    fn add(self, post: &mut impl Post, lists: &[Pieces; 2], signaled: bool) {
+        let read = Read { signaled, ..self.read };
+        if self.pieces == 1 {
+            post.read(read);
+        } else {
+            post.scatter(read, &lists[self.list][..self.pieces]);
+        }
+    }
 }
 
 /// The longest prefix of `pages`, all of one set, whose table entries are consecutive.
@@ -137,14 +170,14 @@ fn row_of_set(pages: &[Page]) -> Row {
     let entry = pages.first().map_or(0, |first| first.entry);
     let follows = |(count, page): &(u32, &Page)| page.entry == entry.wrapping_add(*count);
     // A row has fewer than 2^32 pages.
-    Row { entry, pages: (0..).zip(pages).take_while(follows).count() as u32 }
+    row(entry, (0..).zip(pages).take_while(follows).count() as u32)
 }
 
 /// Takes the longest prefix of `pages` whose table entries are consecutive, and unlinks those pages
 /// from the validation queue.
 #[inline]
 fn take_row(pages: &mut [Page]) -> Row {
-    let Some((first, behind)) = pages.split_first_mut() else { return Row { entry: 0, pages: 0 } };
+    let Some((first, behind)) = pages.split_first_mut() else { return row(0, 0) };
     first.validate = PageLink::OUT;
     let entry = first.entry;
     let mut count = 1;
@@ -155,5 +188,11 @@ fn take_row(pages: &mut [Page]) -> Row {
         page.validate = PageLink::OUT;
         count += 1;
     }
-    Row { entry, pages: count }
+    row(entry, count)
+}
+
+/// Pages whose entries are consecutive.
+#[inline]
+const fn row(entry: u32, pages: u32) -> Row {
+    Row { entry, pages, span: pages, pieces: 1 }
 }
