@@ -38,6 +38,17 @@ fn the_demo_fits_itself_into_its_container() {
 }
 
 #[test]
+fn the_demo_ends_in_a_small_container_too() {
+    // Its reader by key once took 64 MiB for its cache, which no plan had, and the next row was
+    // refused.
+    let Some(group) = Group::memory("little", 300 * MIB) else { return };
+    let args = ["--layout", "vllm_fp8_ds_mla", "--duration", "100ms", "--rails", "2"];
+    let output = run(&group, &args);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+}
+
+#[test]
 fn memory_beyond_a_containers_limit_is_refused_and_not_taken() {
     let Some(group) = Group::memory("small", 64 * MIB) else { return };
     let refused = |args: &[&str], words: &[&str]| {

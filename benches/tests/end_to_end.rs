@@ -157,6 +157,34 @@ fn the_demo_measures_every_row() {
 }
 
 #[test]
+fn progress_takes_one_line_of_a_terminal() {
+    // util-linux's `script` gives the program a terminal.
+    let demo = format!(
+        "stty cols 80; '{}' demo --layout sgl_mla_page_first_direct --working-set 5MB --duration 20ms --rails 2",
+        env!("CARGO_BIN_EXE_kvrail-bench")
+    );
+    let mut command = std::process::Command::new("script");
+    command.args(["--quiet", "--command", &demo, "/dev/null"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(child) = command.spawn() else {
+        eprintln!("SKIPPED: this host has no `script` (package bsdutils)");
+        return;
+    };
+    let output = wait(child, SOON);
+    let text = String::from_utf8_lossy(&output.stdout);
+    // What moves the cursor is no text: ESC [ numbers letter.
+    let mut parts = text.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let plain = parts.fold(first, |all, part| {
+        all + part.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).get(1..).unwrap_or("")
+    });
+    let lines: Vec<_> = plain.split(['\r', '\n']).collect();
+    assert!(lines.iter().any(|line| line.contains("writing pages")), "{plain}");
+    let wide: Vec<_> = lines.iter().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "{wide:?}");
+}
+
+#[test]
 fn the_demo_works_on_one_core() {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap();

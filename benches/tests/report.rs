@@ -41,6 +41,7 @@ fn every_row_is_in_the_tables_and_the_page_needs_nothing_beside_it() {
     let svg = folder.path("svg");
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     let text = report(&[&files[..], &["--html", &page, "--svg", &svg]].concat());
+    assert!(text.contains("batches in flight 1 4, verified"), "{text}");
     let html = fs::read_to_string(&page).unwrap();
     assert!(html.len() as u64 <= PAGE, "{} bytes", html.len());
     for rows in [ladder(), sweep()].map(|report| report["results"].as_array().unwrap().clone()) {

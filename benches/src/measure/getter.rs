@@ -27,8 +27,19 @@ use crate::process::protocol::{GetterSetup, Order, Ready, Reply, Verified, recei
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the directory may take to be reached, and to know the pages.
 const FIND: Duration = Duration::from_secs(10);
-/// Records that the cache holds.
-const CACHE_RECORDS: usize = 1 << 20;
+/// The least and the most records of a cache: 4 MiB and 64 MiB.
+const CACHE_RECORDS: [usize; 2] = [1 << 16, 1 << 20];
+/// Records of a cache for each page. It has buckets of four, none of which may get five keys, or
+/// these would push each other out: with a key in every fourth bucket hardly any does.
+const RECORDS_OF_A_PAGE: usize = 16;
+
+/// Records of the cache of a reader that gets so many pages; `None`: their number is
+/// not known.
+pub(crate) fn cache_records(pages: Option<u64>) -> usize {
+    let [least, most] = CACHE_RECORDS;
+    let pages = pages.map_or(most, |pages| usize::try_from(pages).unwrap_or(most));
+    pages.saturating_mul(RECORDS_OF_A_PAGE).clamp(least, most)
+}
 
 /// The getter's main function.
 pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
@@ -117,7 +128,7 @@ fn start(setup: &GetterSetup, layout: PageLayout) -> anyhow::Result<Started> {
     let config = NodeConfig::new(name, key)
         .layout(layout)
         .directory(directory)
-        .cache(CACHE_RECORDS, setup.dir_cache)
+        .cache(setup.cache_records, setup.dir_cache)
         .readers(setup.readers.into())
         .batch_pages(worker.batch.into());
     over.start(config)
@@ -330,5 +341,17 @@ const fn reason<'a>(failed: &'a mut Failed, miss: &GetMiss) -> &'a mut u32 {
         GetMiss::Unreachable { .. } | GetMiss::OwnerLost { .. } => &mut failed.peer_gone,
         // `Layout`, `Read`, and what later versions add.
         _ => &mut failed.fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_has_room_for_its_keys_and_not_more_than_that() {
+        let of = |pages| cache_records(Some(pages));
+        assert_eq!([of(0), of(119), of(12_788), of(u64::MAX)], [1 << 16, 1 << 16, 204_608, 1 << 20]);
+        assert_eq!(cache_records(None), 1 << 20);
     }
 }

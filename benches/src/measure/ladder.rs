@@ -18,6 +18,7 @@ use crate::machine::counters::{self, Counters};
 use crate::machine::environment::Environment;
 use crate::machine::source::Source;
 use crate::measure::crew::{self, Plan};
+use crate::measure::getter;
 use crate::measure::lap::{Lap, steady};
 use crate::measure::noise::NoiseMeter;
 use crate::measure::processes::Process;
@@ -235,6 +236,14 @@ impl Ladder<'_> {
         self.batch.map_or(named.batch(), usize::from)
     }
 
+    /// How many pages are published here; `None`: they are in a `serve`.
+    fn published(&self, named: NamedLayout) -> Option<u64> {
+        match &self.pages {
+            Pages::Here { working_set, .. } => Some(working_set / u64::from(named.layout.page_bytes())),
+            Pages::There { .. } => None,
+        }
+    }
+
     /// A shape with the settings of all rows.
     fn shape(&self, named: NamedLayout, op: &'static str) -> Shape {
         Shape {
@@ -294,6 +303,7 @@ impl Ladder<'_> {
                     worker,
                     directory: DirectorySetup::Embedded(vec![address.into()]),
                     dir_cache: DIR_CACHE,
+                    cache_records: getter::cache_records(self.published(named)),
                     readers: 1,
                     exists: rung.op == Op::Exists,
                     metrics: None,

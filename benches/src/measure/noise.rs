@@ -51,6 +51,10 @@ impl NoiseMeter {
 impl Noise {
     /// A line for people.
     pub(crate) fn line(&self) -> String {
+        if self.empty_loop_per_ms.rounds < 2 {
+            return "One round tells nothing of this machine's own noise: give more, or a longer duration.\n"
+                .into();
+        }
         let percent = |spread: &Spread| 100.0 * spread.relative();
         format!(
             "This machine's own noise over {} rounds: an empty loop +- {:.1} %, a plain copy +- {:.1} % (quartiles).\n",
@@ -73,5 +77,9 @@ mod tests {
         assert_eq!((noise.empty_loop_per_ms.rounds, noise.memcpy_gb_per_s.rounds), (3, 3));
         assert!(noise.memcpy_gb_per_s.min > 0.0 && meter.to == meter.from);
         assert!(noise.line().contains("over 3 rounds"));
+        let mut once = NoiseMeter::new();
+        once.sample();
+        let line = once.noise().line();
+        assert!(line.starts_with("One round tells nothing") && !line.contains('%'), "{line}");
     }
 }

@@ -38,9 +38,9 @@ pub(crate) enum Sink {
 }
 
 impl Sink {
-    /// Opens the path of `--json`, `-` for stdout. This is done before the work, so that a path that
-    /// cannot be written is an error at once. The file keeps its content until there is a report to
-    /// replace it.
+    /// Opens the path of `--json`, `-` for stdout. This is done before the work, so that a path
+    /// that cannot be written is an error at once. The file keeps its content until there is a
+    /// report to replace it.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         Self::open_for("--json", path)
     }

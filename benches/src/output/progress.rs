@@ -11,14 +11,16 @@ pub(crate) struct Bar(ProgressBar);
 impl Bar {
     /// A bar of `length` bytes.
     pub(crate) fn bytes(what: impl Into<std::borrow::Cow<'static, str>>, length: u64) -> Self {
-        Self::styled(what, length, "{msg} [{bar:32}] {binary_bytes}/{binary_total_bytes} {elapsed}")
+        Self::styled(what, length, "{wide_msg} [{bar:16}] {binary_bytes}/{binary_total_bytes} {elapsed}")
     }
 
     /// A bar of `length` steps.
     pub(crate) fn steps(what: impl Into<std::borrow::Cow<'static, str>>, length: u64) -> Self {
-        Self::styled(what, length, "{msg} [{bar:32}] {pos}/{len} {elapsed}")
+        Self::styled(what, length, "{wide_msg} [{bar:16}] {pos}/{len} {elapsed}")
     }
 
+    /// The words take what the terminal has left, and are cut off there: a bar that is wider than
+    /// the terminal takes two lines.
     fn styled(what: impl Into<std::borrow::Cow<'static, str>>, length: u64, template: &str) -> Self {
         // This target draws nothing unless stderr is a terminal.
         let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());

@@ -78,18 +78,14 @@ pub(crate) fn spreads(rows: &[Row]) -> String {
     for row in rows {
         let rounds = &row.rounds_gb_per_s;
         // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "{}, {}: {} rounds, median {:.2} GB/s, quartiles {:.2} and {:.2}, from {:.2} to {:.2}",
-            row.scenario,
-            row.layout,
-            rounds.rounds,
-            rounds.median,
-            rounds.q1,
-            rounds.q3,
-            rounds.min,
-            rounds.max
-        );
+        let _ = match rounds.rounds {
+            0 | 1 => writeln!(text, "{}, {}: one round, so no spread", row.scenario, row.layout),
+            count => writeln!(
+                text,
+                "{}, {}: {count} rounds, median {:.2} GB/s, quartiles {:.2} and {:.2}, from {:.2} to {:.2}",
+                row.scenario, row.layout, rounds.median, rounds.q1, rounds.q3, rounds.min, rounds.max
+            ),
+        };
         if let Some(offered) = row.offered_batches_per_s {
             let reached = row.pages_per_s / row.batch as f64 / f64::from(row.processes);
             let _ = writeln!(

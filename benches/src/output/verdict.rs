@@ -157,8 +157,10 @@ fn verdict(row: &Row, throttled: bool) -> String {
     let target = if row.page_bytes >= 1 << 20 { TARGETS.0 } else { TARGETS.1 };
     let ratio = row.ratio.memcpy.unwrap_or(0.0);
     let met = judged(ratio, target, throttled);
+    // Rounded to two places, a share that misses its target by less than that would look like it.
+    let places = if ratio < target && (100.0 * ratio).round() >= (100.0 * target).round() { 4 } else { 2 };
     format!(
-        "{}-byte pages, {} rails: {:.2} GB/s, {ratio:.2} of memcpy. Target {target:.2}: {met}.",
+        "{}-byte pages, {} rails: {:.2} GB/s, {ratio:.places$} of memcpy. Target {target:.2}: {met}.",
         grouped(row.page_bytes.into()),
         row.rails,
         row.usual()
@@ -204,6 +206,17 @@ mod tests {
         let fast = Row { ratio: Ratio { memcpy: Some(1.0), bare: None }, ..row(222.28) };
         let line = paragraph("  ", &verdict(&Row { page_bytes: 4_497_408, ..fast }, false));
         assert!(line.ends_with("met.\n") && line.lines().count() == 1 && line.len() <= WIDTH + 1, "{line}");
+    }
+
+    #[test]
+    fn a_share_that_is_missed_does_not_read_like_its_target() {
+        let verdict = |share| {
+            let row = Row { ratio: Ratio { memcpy: Some(share), bare: None }, ..row(2.5) };
+            super::verdict(&row, false)
+        };
+        assert!(verdict(0.8961).contains("0.8961 of memcpy. Target 0.90: MISSED"), "{}", verdict(0.8961));
+        assert!(verdict(0.8949).contains(" 0.89 of memcpy. Target 0.90: MISSED"), "{}", verdict(0.8949));
+        assert!(verdict(0.9).contains(" 0.90 of memcpy. Target 0.90: met"), "{}", verdict(0.9));
     }
 
     #[test]

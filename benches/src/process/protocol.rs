@@ -137,6 +137,8 @@ pub(crate) struct GetterSetup {
     pub(crate) directory: DirectorySetup,
     /// How long the cache of records believes one; zero: there is no cache.
     pub(crate) dir_cache: Duration,
+    /// How many records it holds, of 64 bytes each, which it takes at its start.
+    pub(crate) cache_records: usize,
     /// Readers of the node, each with all the rails.
     pub(crate) readers: u8,
     /// Only asks which keys have a page, and gets none.

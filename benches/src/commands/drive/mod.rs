@@ -14,6 +14,7 @@ use crate::cli::rails::Rails;
 use crate::machine::environment::Environment;
 use crate::machine::source::Source;
 use crate::measure::crew::{self, Plan};
+use crate::measure::getter;
 use crate::measure::noise::NoiseMeter;
 use crate::measure::processes::{self, Process};
 use crate::measure::producer;
@@ -315,6 +316,7 @@ fn start(args: &Args, point: Point, readers: &[Process], served: &[Served]) -> a
                 worker: setup,
                 directory: DirectorySetup::of(&args.directory, at.address.clone()),
                 dir_cache: args.cache.dir_cache,
+                cache_records: getter::cache_records(None),
                 readers: args.readers,
                 exists: args.op == Op::Exists,
                 metrics: args.metrics,

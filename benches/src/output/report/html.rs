@@ -15,7 +15,7 @@ const STYLE: &str = "\
 body{margin:0 auto;padding:12px;max-width:1180px;background:var(--page);color:var(--ink);font:15px/1.45 system-ui,sans-serif;overflow-wrap:anywhere}\
 h1{font-size:1.5em}h2{font-size:1.25em;border-top:1px solid var(--rule);padding-top:.8em}h3{font-size:1.05em;margin-bottom:.3em}\
 ul{padding-left:1.2em;color:var(--soft)}.warning{color:#c62828}@media(prefers-color-scheme:dark){.warning{color:#ff8a80}}\
-.charts{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;padding:6px;background:var(--card);border-radius:6px;width:390px;max-width:100%}\
+.charts{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;padding:6px;background:var(--card);border-radius:6px;width:376px;max-width:100%}\
 figure svg{display:block;width:100%;height:auto}figcaption{font-size:13px;color:var(--soft)}\
 table{border-collapse:collapse;width:100%}th,td{padding:3px 8px;text-align:right;border-bottom:1px solid var(--rule)}\
 th:nth-child(2),td:nth-child(2),th:nth-child(3),td:nth-child(3){text-align:left}\

@@ -1,7 +1,10 @@
 //! Reports as Markdown.
 
+use std::collections::BTreeSet;
+
 use super::rows::{HEADS, by_layout, cells, title};
 use crate::output::artifact::Artifact;
+use crate::output::json::COPY;
 use crate::output::report::compare::Comparison;
 
 /// What the columns mean.
@@ -29,6 +32,10 @@ pub(crate) fn about(artifact: &Artifact) -> Vec<String> {
     let report = &artifact.report;
     let host = &report.host;
     let text = |name: &str| host[name].as_str().unwrap_or("unknown").to_owned();
+    // A sweep has several.
+    let read = report.results.iter().filter(|row| row.op != COPY);
+    let in_flight: BTreeSet<u8> = read.map(|row| row.concurrency).collect();
+    let in_flight: Vec<_> = in_flight.iter().map(u8::to_string).collect();
     let mut lines = vec![
         format!(
             "{} over {}, {}, {} cores, Linux {}, {}",
@@ -42,7 +49,7 @@ pub(crate) fn about(artifact: &Artifact) -> Vec<String> {
         format!(
             "rails {}, batches in flight {}, verified: {:?}",
             report.meta.rails.join(" "),
-            report.meta.concurrency,
+            if in_flight.is_empty() { report.meta.concurrency.to_string() } else { in_flight.join(" ") },
             report.meta.verify
         )
         .to_lowercase(),
