@@ -234,6 +234,12 @@ fn groups_of_pages_and_releases_of_memory_go_through_the_interface() {
 }
 
 #[test]
+fn a_child_of_a_fork_waits_for_no_lock_of_its_parent() {
+    // Not with the sanitizers: a leak is what is left of the parent's in its child.
+    check("fork", Build::Static);
+}
+
+#[test]
 fn an_engine_in_c_reads_the_pool_of_another_one() {
     exchange("latent", &[], Build::Static, pages());
     exchange("mha", &[], Build::Static, pages() / 4);
