@@ -91,8 +91,8 @@ impl<const SGES: usize> Kvrail<SGES> {
         self
     }
 
-    /// Reads pages in the order of their slots with 1 to 15 slots between two, instead of pages side
-    /// by side.
+    /// Reads pages in the order of their slots with 1 to 15 slots between two, instead of pages
+    /// side by side.
     pub fn scattered(mut self) -> Self {
         let mut slot = 0;
         for (i, location) in (0..).zip(&mut self.locations) {
