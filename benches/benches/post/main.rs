@@ -40,7 +40,7 @@ enum Part {
     Proper,
 }
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "loop-1",
     "engine-1",
     "loop-16-spread",
@@ -50,6 +50,8 @@ const NAMES: [&str; 12] = [
     "engine-1-bulk",
     "engine-16-bulk",
     "engine-16-validated-bulk",
+    "engine-16-scattered",
+    "engine-16-scattered-bulk",
     "engine-1024-idle",
     "loop-1024",
     "engine-1024",
@@ -62,7 +64,7 @@ fn make(name: &str) -> Run {
             Part::Proper => all.proper(n, times),
         })
     }
-    fn by_engine(mut all: Kvrail) -> Run {
+    fn by_engine<const SGES: usize>(mut all: Kvrail<SGES>) -> Run {
         Box::new(move |part, n, times| match part {
             Part::Whole => all.whole(n, times),
             Part::Proper => all.proper(n, times),
@@ -73,16 +75,24 @@ fn make(name: &str) -> Run {
         "loop-16-spread" => by_hand(Loop::new(8, 16, BATCH / 16)),
         "loop-16" => by_hand(Loop::new(8, 16, RUN)),
         "loop-1024" => by_hand(Loop::new(8, 16 * 1024, RUN)),
-        "engine-1" => by_engine(Kvrail::new::<1, 1, DEEP>(1, 1, false)),
-        "engine-16" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, false)),
-        "engine-16-validated" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, true)),
-        "engine-1-bulk" => by_engine(Kvrail::new::<1, 1, DEEP>(1, 1, false).in_bulk()),
-        "engine-16-bulk" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, false).in_bulk()),
-        "engine-16-validated-bulk" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, true).in_bulk()),
-        "engine-1024-idle" => by_engine(Kvrail::new::<1024, 16384, SHALLOW>(8, 16, false).on_one_peer()),
-        "engine-1024" => by_engine(Kvrail::new::<1024, 16384, SHALLOW>(8, 16, false)),
+        "engine-1" => by_engine(Kvrail::<1>::new::<1, 1, DEEP>(1, 1, false)),
+        "engine-16" => by_engine(Kvrail::<1>::new::<1, 16, SHALLOW>(8, 16, false)),
+        "engine-16-validated" => by_engine(Kvrail::<1>::new::<1, 16, SHALLOW>(8, 16, true)),
+        "engine-1-bulk" => by_engine(Kvrail::<1>::new::<1, 1, DEEP>(1, 1, false).in_bulk()),
+        "engine-16-bulk" => by_engine(Kvrail::<1>::new::<1, 16, SHALLOW>(8, 16, false).in_bulk()),
+        "engine-16-validated-bulk" => by_engine(Kvrail::<1>::new::<1, 16, SHALLOW>(8, 16, true).in_bulk()),
+        "engine-16-scattered" => by_engine(scattered()),
+        "engine-16-scattered-bulk" => by_engine(scattered().in_bulk()),
+        "engine-1024-idle" => by_engine(Kvrail::<1>::new::<1024, 16384, SHALLOW>(8, 16, false).on_one_peer()),
+        "engine-1024" => by_engine(Kvrail::<1>::new::<1024, 16384, SHALLOW>(8, 16, false)),
         other => panic!("no workload {other}: there are {NAMES:?}"),
     }
+}
+
+/// Validated pages that are apart from each other, over rails whose READs have up to 15 pieces: the
+/// entries of eight pages.
+fn scattered() -> Kvrail<15> {
+    Kvrail::new::<1, 16, SHALLOW>(8, 16, true).scattered()
 }
 
 /// Batches in flight at a time: with one lane, what its queue holds; with sixteen, eight READs for
@@ -138,6 +148,8 @@ fn table() -> Result<String, std::fmt::Error> {
         ("engine-1-bulk", "loop-1"),
         ("engine-16-bulk", "loop-16"),
         ("engine-16-validated-bulk", "engine-16-validated"),
+        ("engine-16-scattered", "engine-16-validated"),
+        ("engine-16-scattered-bulk", "engine-16-validated-bulk"),
         ("engine-1024-idle", "engine-16"),
         ("engine-1024", "engine-16"),
         ("engine-1024", "loop-1024"),

@@ -194,7 +194,7 @@ fn a_read_over_gaps_whose_lane_dies_is_read_again_over_another() {
         let mut owner = Owner::new(&sim, &mut bytes[0], 1);
         let dest = Destination::new(SLOTS, PAGE);
         let mut state = Box::new(SmallState::new());
-        // Pages that came over one lane are validated over the other, too: these are not read again.
+        // Pages that came over one lane are validated over the other, too, and are not read again.
         let config = EngineConfig { run_chunks: [4, 16, 2][(seed / 2 % 3) as usize], ..CONFIG };
         let mut bench = Bench::new(&mut state, &sim, &owner, &dest, config);
         attach(&mut bench.engine, &sim, bench.peer, &owner, 1, 32).unwrap();

@@ -13,9 +13,9 @@ use kvrail::core::time::{Nanos, Time};
 
 use super::workload::{BATCH, Null, PAGE, REMOTE, null, state};
 
-/// An engine and its user.
-pub struct Kvrail {
-    engine: Engine<'static, Null>,
+/// An engine and its user. The READs of the rails have at most `SGES` pieces.
+pub struct Kvrail<const SGES: usize = 1> {
+    engine: Engine<'static, Null<SGES>>,
     regions: Vec<RemoteRegion>,
     slots: Vec<Slot>,
     /// Whether batches are filled in bulk; then slots for a batch each, and the pages.
@@ -27,9 +27,11 @@ pub struct Kvrail {
     now: u64,
     peer: usize,
     validated: bool,
+    /// Whether pages are apart from each other.
+    scattered: bool,
 }
 
-impl Kvrail {
+impl<const SGES: usize> Kvrail<SGES> {
     /// `PEERS` peers with `lanes` lanes each, spread over the rails. Batches go to the peers in
     /// turn.
     pub fn new<const PEERS: usize, const LANES: usize, const DEPTH: usize>(
@@ -79,12 +81,25 @@ impl Kvrail {
             now: 0,
             peer: 0,
             validated,
+            scattered: false,
         }
     }
 
     /// Reads from one peer only. The others stay connected and idle.
     pub fn on_one_peer(mut self) -> Self {
         self.regions.truncate(1);
+        self
+    }
+
+    /// Reads pages in the order of their slots with 1 to 15 slots between two, instead of pages
+    /// side by side.
+    pub fn scattered(mut self) -> Self {
+        let mut slot = 0;
+        for (i, location) in (0..).zip(&mut self.locations) {
+            location.slot = slot;
+            slot += 2 + i * 7 % 15;
+        }
+        self.scattered = true;
         self
     }
 
@@ -171,6 +186,13 @@ impl Kvrail {
         let region = self.regions[peer];
         if self.validated {
             let expected = EntryValue { ready: Ready::WHOLE, ..EntryValue::default() };
+            if self.scattered {
+                let slots: [u32; BATCH] = core::array::from_fn(|i| self.locations[i].slot);
+                return self.fill_with(|i| {
+                    let slot = slots[i as usize];
+                    region.page(Location { slot, expected }).expect("within the region")
+                });
+            }
             self.fill_with(|slot| region.page(Location { slot, expected }).expect("within the region"))
         } else {
             self.fill_with(|slot| region.unvalidated(slot).expect("within the region"))

@@ -20,8 +20,8 @@ pub const RUN: usize = 8;
 /// The address of the pages in the peer's memory.
 pub const REMOTE: u64 = 0x7000_0000;
 
-/// Rails that move no bytes.
-pub type Null = NullRails<'static, CHAIN>;
+/// Rails that move no bytes, and whose READs have at most `SGES` pieces.
+pub type Null<const SGES: usize = 1> = NullRails<'static, CHAIN, SGES>;
 /// The storage of an engine.
 pub type State<const PEERS: usize, const LANES: usize, const DEPTH: usize> =
     EngineStorage<PEERS, PEERS, LANES, DEPTH, 16, BATCH>;
@@ -31,12 +31,14 @@ fn leak<T>(value: T) -> &'static mut T {
 }
 
 /// Makes the null device.
-pub fn null(rails: usize, lanes: usize, depth: usize) -> Null {
+pub fn null<const SGES: usize>(rails: usize, lanes: usize, depth: usize) -> Null<SGES> {
+    // A wr of one piece is one block of the ring, and one of sixteen is five.
+    let blocks = (depth * (2 + SGES).div_ceil(4)).next_power_of_two();
     let parts = NullParts {
         cqs: vec![Cq::NEW; rails].leak(),
         cqes: vec![Cqe::NEW; rails * (lanes / rails * depth).next_power_of_two()].leak(),
         qps: vec![Qp::NEW; lanes].leak(),
-        wqes: vec![Wqe::NEW; lanes * depth].leak(),
+        wqes: vec![Wqe::NEW; lanes * blocks].leak(),
     };
     NullRails::new(parts, leak(ChainStorage::new())).expect("parts that fit")
 }

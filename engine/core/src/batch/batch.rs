@@ -205,8 +205,9 @@ impl<'s> Batch<'s> {
     /// Adds the READ of `page` into `slot`. The batch owns the slot from now on.
     ///
     /// Pages that are validated cost less when they are added in the order of their slots at the
-    /// peer: table entries that stand in a row come by one READ, and on some rails also entries that
-    /// ascend with gaps ([`Provider::read_overhead`](crate::provider::Provider::read_overhead)).
+    /// peer: table entries that stand in a row come by one READ, and on some rails also entries
+    /// that ascend with gaps
+    /// ([`Provider::read_overhead`](crate::provider::Provider::read_overhead)).
     ///
     /// # Errors
     ///

@@ -74,8 +74,8 @@ impl Batch<'_> {
     /// the first page into the first slot, and so on. It does what as many calls of
     /// [`read`](Self::read) do for less: what the pages have in common is looked at once. The slots
     /// come back by [`Done::take_range`](super::Done::take_range), or one by one by
-    /// [`Done::pages`](super::Done::pages). Locations in the order of their slots cost less, as with
-    /// [`read`](Self::read).
+    /// [`Done::pages`](super::Done::pages). Locations in the order of their slots cost less, as
+    /// with [`read`](Self::read).
     ///
     /// # Errors
     ///

@@ -264,8 +264,8 @@ pub unsafe trait Provider {
     /// range is either not registered, or no other code reads or writes it until the READ is known
     /// to write no more. Only what lies between entries of a validating READ
     /// ([`read_overhead`](Self::read_overhead)) goes where other READs may write at the same time,
-    /// and there no code ever reads or writes. (The caller answers for the memory here, since posting writes it;
-    /// registering a range writes nothing.)
+    /// and there no code ever reads or writes. (The caller answers for the memory here, since
+    /// posting writes it; registering a range writes nothing.)
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut Self::Lane) -> Self::Post<'a>;
 
     /// Moves completions of all the rail's lanes, oldest first, into the front of `out`, and

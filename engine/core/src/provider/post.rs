@@ -153,9 +153,9 @@ pub trait Post {
 
     /// Adds one descriptor whose bytes are scattered over `pieces`, in their order. There are 2 to
     /// [`Provider::sges`](super::Provider::sges) pieces, all registered under `read.lkey`; their
-    /// lengths add up to `read.len`, and `read.local_addr` is the address of the first. Pieces of one
-    /// READ may overlap where [`Provider::read_overhead`](super::Provider::read_overhead) is not 0:
-    /// nothing reads what lies there.
+    /// lengths add up to `read.len`, and `read.local_addr` is the address of the first. Pieces of
+    /// one READ may overlap where [`Provider::read_overhead`](super::Provider::read_overhead) is
+    /// not 0: nothing reads what lies there.
     ///
     /// It counts as one descriptor of the commit. The engine calls it only if `sges` is greater
     /// than 1.
