@@ -127,38 +127,44 @@ pub(crate) struct Counts {
     pub(crate) times: [u64; TIMES],
 }
 
-/// How long calls took.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Times {
-    pub(crate) calls: u64,
-    pub(crate) half: Duration,
-    pub(crate) p99: Duration,
-    pub(crate) longest: Duration,
+/// How long calls took: how many of each class of times.
+#[derive(Clone, Copy)]
+pub(crate) struct Times([u64; TIMES]);
+
+impl Times {
+    pub(crate) const NONE: Self = Self([0; TIMES]);
+
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.0.iter_mut().zip(more.0).for_each(|(sum, more)| *sum += more);
+    }
+
+    fn calls(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The time that all calls but so many took at most, up to an eighth too long.
+    fn all_but(&self, slower: u64) -> Duration {
+        let mut more = 0;
+        let class = self.0.iter().rposition(|count| {
+            more += count;
+            more > slower
+        });
+        class.map_or(Duration::ZERO, end_of_class)
+    }
 }
 
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let Self { calls, half, p99, longest } = *self;
-        write!(f, "{:.2}, {:.2}, {:.1} ms of {calls} calls", ms(half), ms(p99), ms(longest))
+        let ms = |slower| self.all_but(slower).as_secs_f64() * 1e3;
+        let calls = self.calls();
+        let (half, p99, longest) = (ms(calls / 2), ms(calls / 100), ms(0));
+        write!(f, "{half:.2}, {p99:.2}, {longest:.1} ms of {calls} calls")
     }
 }
 
 impl Counts {
-    /// The times that half of the calls since `earlier`, 99 of a hundred and all took at most, each
-    /// up to an eighth too long; and how many calls there were.
+    /// How long the calls since `earlier` took.
     pub(crate) fn since(&self, earlier: &Self) -> Times {
-        let times = self.times.iter().zip(&earlier.times).map(|(now, then)| now - then);
-        let times: Vec<_> = times.collect();
-        let all = times.iter().sum::<u64>();
-        let at_most = |slower: u64| {
-            let mut more = 0;
-            let place = times.iter().rposition(|count| {
-                more += count;
-                more > slower
-            });
-            place.map_or(Duration::ZERO, end_of_class)
-        };
-        Times { calls: all, half: at_most(all / 2), p99: at_most(all / 100), longest: at_most(0) }
+        Times(std::array::from_fn(|class| self.times[class] - earlier.times[class]))
     }
 }

@@ -17,7 +17,7 @@ const SLACK: Duration = Duration::from_secs(3);
 /// each round that was kept would be less than this; a connection or a mapping of each is more.
 const GROWTH: u64 = 4 << 20;
 
-/// Calls in a time whose p99 is printed, at least.
+/// Calls in a time whose times are printed, at least.
 const CALLS: u64 = 100;
 
 /// The threads of the reader that lives: one gets pages of the producer that is killed, the other
@@ -32,9 +32,9 @@ struct Group {
     standby: Process,
     producer: Process,
     reader: Process,
-    /// By how much p99 of the calls for the other producer's pages was longer in a fault than in
-    /// the time before it, which was as long: of the faults, and of the rounds without one.
-    ratios: [Vec<f64>; 2],
+    /// Times of calls for the other producer's pages: before faults and in them, and before rounds
+    /// without a fault and in these.
+    times: [[Times; 2]; 2],
     /// Memory of the survivors after the warm-up.
     resident: Option<[u64; 3]>,
 }
@@ -69,8 +69,8 @@ impl Group {
         let ([first, producer], [victim, reader]) = (producers, readers);
         let victims = [keeper, first, victim];
         let none = Counts { calls: 0, hits: 0, wrong: 0, late: SLACK, times: [0; TIMES] };
-        let ratios = [Vec::new(), Vec::new()];
-        let mut group = Self { victims, standby, producer, reader, ratios, resident: None };
+        let times = [[Times::NONE; 2]; 2];
+        let mut group = Self { victims, standby, producer, reader, times, resident: None };
         group.rest(&[none; 2]);
         group
     }
@@ -97,25 +97,16 @@ impl Group {
         let after = self.calm(pause);
         other.kill();
         println!("no fault: calls {before} before, {after} meanwhile");
-        self.ratios[1].push(after.p99.as_secs_f64() / before.p99.as_secs_f64());
+        self.times[1][0].add(&before);
+        self.times[1][1].add(&after);
     }
 
-    /// Prints by how much p99 was longer in the rounds so far.
+    /// Prints the times of all rounds together. A hundred calls have a p99 that a single wait for a
+    /// processor decides.
     fn summary(&self) {
-        for (ratios, what) in self.ratios.iter().zip(["with a fault", "without one"]) {
-            let mut ratios = ratios.clone();
-            ratios.sort_by(f64::total_cmp);
-            let at = |part: usize| ratios[(ratios.len() - 1) * part / 4];
-            println!(
-                "p99 {what}, of that before: {:.2} to {:.2}, quarters {:.2}, {:.2} and {:.2}, of {} rounds",
-                at(0),
-                at(4),
-                at(1),
-                at(2),
-                at(3),
-                ratios.len(),
-            );
-        }
+        let [[before, faults], [calm, nothing]] = &self.times;
+        println!("all faults: calls {before} before, {faults} meanwhile");
+        println!("all rounds without one: calls {calm} before, {nothing} meanwhile");
     }
 
     /// A fault of one victim, from `begin` to `end`, with `pause` between them at least.
@@ -143,7 +134,8 @@ impl Group {
         self.reader.until(STEADY, &during[STEADY], 10, 20);
         let after = self.reader.until(STEADY, &before[STEADY], CALLS, 20);
         let meanwhile = after[STEADY].since(&before[STEADY]);
-        self.ratios[0].push(meanwhile.p99.as_secs_f64() / calm.p99.as_secs_f64());
+        self.times[0][0].add(&calm);
+        self.times[0][1].add(&meanwhile);
         end(&mut self.victims[victim]);
         let healed = self.reader.counts();
         let last = self.rest(&healed);
