@@ -118,8 +118,8 @@ impl<'s> Landing<'s> {
         let list = &mut self.pieces[list];
         list[at] = Piece { addr: local, len: row.pages * ENTRY };
         for entry in entries {
-            // No entry has the number u32::MAX, so one is behind the last. An entry that falls ends
-            // the READ, also where a table is so long that the difference would wrap to a short gap.
+            // No entry has the number u32::MAX, so the sum does not wrap. A difference could: in a
+            // table of nearly 2^32 entries one that falls would seem to be behind a short gap.
             let Some(gap) = entry.checked_sub(last + 1) else { break };
             if gap > most || entry - row.entry >= SPAN {
                 break;

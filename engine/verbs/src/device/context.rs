@@ -155,8 +155,8 @@ impl Context {
 }
 
 /// The most pieces of memory in one READ of a device with these limits. Some devices (EFA, iWARP)
-/// take fewer for a READ (`max_sge_rd`) than for other work requests (`max_sge`). 0: the device does
-/// not say.
+/// take fewer for a READ (`max_sge_rd`) than for other work requests (`max_sge`). A device
+/// that does not say has 0 there.
 fn sges_of_reads(max_sge: i32, max_sge_rd: i32) -> u32 {
     let most = if max_sge_rd > 0 { max_sge.min(max_sge_rd) } else { max_sge };
     u32::try_from(most).unwrap_or(0)
