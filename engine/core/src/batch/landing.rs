@@ -118,8 +118,9 @@ impl<'s> Landing<'s> {
         let list = &mut self.pieces[list];
         list[at] = Piece { addr: local, len: row.pages * ENTRY };
         for entry in entries {
-            // An entry that is not behind the last one has a gap of nearly 2^32 before it.
-            let gap = entry.wrapping_sub(last).wrapping_sub(1);
+            // No entry has the number u32::MAX, so the sum does not wrap. A difference could: in a
+            // table of nearly 2^32 entries one that falls would seem to be behind a short gap.
+            let Some(gap) = entry.checked_sub(last + 1) else { break };
             if gap > most || entry - row.entry >= SPAN {
                 break;
             }
@@ -149,5 +150,37 @@ impl<'s> Landing<'s> {
     #[inline]
     pub(crate) fn of_one(&self, page: PageRef) -> &'s Entry {
         &self.entries[page.0 as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// How many of the pages with these entries one READ brings, and how many entries it spans.
+    fn joined(entries: &[u32]) -> (u32, u32) {
+        let all: Vec<_> = (0..WASTE + 8).map(|_| Entry::new()).collect();
+        let mut landing = Landing::new(&all, Default::default(), Joining::new(5, 512));
+        let (first, behind) = entries.split_first().unwrap();
+        let alone = Row { entry: *first, pages: 1, span: 1, pieces: 1 };
+        let row = landing.join(alone, PageRef(0), behind.iter().copied(), 0);
+        let bytes: u32 = landing.pieces[0][..row.pieces].iter().map(|piece| piece.len).sum();
+        assert_eq!(bytes, row.bytes());
+        (row.pages, row.span)
+    }
+
+    #[test]
+    fn a_read_ends_before_an_entry_that_falls() {
+        assert_eq!(joined(&[3, 5, 4]), (2, 3));
+        assert_eq!(joined(&[3, 5, 5]), (2, 3));
+        // The longest table there is: its last entry is that of slot u32::MAX - 1.
+        let last = u32::MAX - 1;
+        assert_eq!(joined(&[last - 2, last]), (2, 3));
+        for first in 0..4 {
+            assert_eq!(joined(&[last - 2, last, first]), (2, 3));
+            assert_eq!(joined(&[last, first]), (1, 1));
+        }
     }
 }

@@ -195,8 +195,8 @@ pub fn register_nowhere(engine: &mut Engine<'_, SimRails<'_>>, range: MemoryRang
 }
 
 /// Starts an engine over a storage that the test owns.
-pub fn start<'s, 'm>(
-    state: &'s mut SmallState,
+pub fn start<'s, 'm, const REGIONS: usize, const BATCHES: usize, const PAGES: usize>(
+    state: &'s mut EngineStorage<4, REGIONS, 64, 32, BATCHES, PAGES>,
     sim: &'m Sim<'m>,
     config: EngineConfig,
 ) -> Engine<'s, SimRails<'m>> {

@@ -35,7 +35,7 @@ pub(crate) struct Caps {
     pub(crate) ports: u8,
     pub(crate) max_qp_wr: u32,
     pub(crate) max_cqe: u32,
-    /// Pieces of memory in one work request.
+    /// Pieces of memory in one READ.
     pub(crate) max_sge: u32,
     /// Bytes of one memory region. 0: the device does not say.
     pub(crate) max_mr_size: u64,
@@ -106,7 +106,7 @@ impl Context {
             ports: attr.phys_port_cnt,
             max_qp_wr: positive(attr.max_qp_wr),
             max_cqe: positive(attr.max_cqe),
-            max_sge: positive(attr.max_sge),
+            max_sge: sges_of_reads(attr.max_sge, attr.max_sge_rd),
             max_mr_size: attr.max_mr_size,
             init_depth: depth(attr.max_qp_init_rd_atom),
             dest_depth: depth(attr.max_qp_rd_atom),
@@ -154,6 +154,14 @@ impl Context {
     }
 }
 
+/// The most pieces of memory in one READ of a device with these limits. Some devices (EFA, iWARP)
+/// take fewer for a READ (`max_sge_rd`) than for other work requests (`max_sge`). A device
+/// that does not say has 0 there.
+fn sges_of_reads(max_sge: i32, max_sge_rd: i32) -> u32 {
+    let most = if max_sge_rd > 0 { max_sge.min(max_sge_rd) } else { max_sge };
+    u32::try_from(most).unwrap_or(0)
+}
+
 /// `ibv_post_send`, as the context's table has it.
 pub(crate) type PostSend =
     unsafe extern "C" fn(*mut sys::ibv_qp, *mut sys::ibv_send_wr, *mut *mut sys::ibv_send_wr) -> i32;
@@ -199,6 +207,13 @@ mod tests {
                 | RailError::NoSuchDevice { .. },
             ) => {}
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_read_has_no_more_pieces_than_the_device_takes_for_reads() {
+        for (limits, most) in [((30, 30), 30), ((32, 1), 1), ((13, 32), 13), ((16, 0), 16), ((-1, 0), 0)] {
+            assert_eq!(sges_of_reads(limits.0, limits.1), most, "{limits:?}");
         }
     }
 
