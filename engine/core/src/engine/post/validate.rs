@@ -13,8 +13,9 @@ use crate::provider::{Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
-/// The most entries of one READ without gaps. They are 2 KiB: one packet where the MTU is 2048 or
-/// more, and little enough for rails that copy to use ordinary stores (engine/local).
+/// The most entries of one READ on rails that join none over gaps. They are 2 KiB: one packet where
+/// the MTU is 2048 or more, and little enough for rails that copy to use ordinary stores
+/// (engine/local).
 const ROW: u32 = 64;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
