@@ -12,6 +12,7 @@ use crate::machine::memory::Memory;
 use crate::machine::source::Source;
 use crate::measure::ladder::{self, Ladder, Measured, Pages};
 use crate::measure::noise::NoiseMeter;
+use crate::measure::rung;
 use crate::measure::working_set;
 use crate::output::host::Watch;
 use crate::output::json::{Meta, Report, Sink};
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // 2 to 8 fits into a u8.
     let many = args.rails.unwrap_or(cores.clamp(2, 8) as u8);
     let memory = Memory::now();
-    let rungs = ladder::rungs_of_the_demo(many);
+    let rungs = rung::rungs_of_the_demo(many);
     let mut working_set =
         working_set::choose(args.working_set, working_set::USUAL, layouts, &rungs, &memory)?;
     if args.working_set.is_none() && working_set < working_set::USUAL {

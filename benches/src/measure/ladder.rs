@@ -21,8 +21,8 @@ use crate::measure::crew::{self, Plan};
 use crate::measure::getter;
 use crate::measure::lap::{Lap, steady};
 use crate::measure::noise::NoiseMeter;
-use crate::measure::processes::Process;
 use crate::measure::producer;
+use crate::measure::rung::Rung;
 use crate::measure::schedule::Load;
 use crate::output::json::{COPY, Row, Shape};
 use crate::output::progress::Bar;
@@ -106,25 +106,6 @@ pub(crate) enum Pages {
     },
     /// In a `serve`, at this address.
     There { address: String, key: Key },
-}
-
-/// A row that reads: one process, or several that read at the same time.
-#[derive(Clone, Debug)]
-pub(crate) struct Rung {
-    pub(crate) scenario: String,
-    pub(crate) op: Op,
-    pub(crate) processes: Vec<Process>,
-    /// Whether it reads into the memory of the GPU.
-    pub(crate) gpu: bool,
-}
-
-impl Rung {
-    /// So many processes, each with so many rails of a transport that counts them.
-    pub(crate) fn counted(scenario: &str, op: Op, processes: u8, rails: u8) -> Self {
-        let process = Process { rails: Rails::Count(rails), count: rails, cpus: None };
-        let processes = vec![process; processes.into()];
-        Self { scenario: scenario.into(), op, processes, gpu: false }
-    }
 }
 
 /// The rows of a layout.
@@ -488,14 +469,4 @@ impl Ladder<'_> {
 /// Pages per second of the rounds of the plain copy; empty without one.
 fn plain_copy(laps: &[Lap]) -> &[f64] {
     laps.iter().find(|lap| lap.scenario == MEMCPY).map_or(&[], |lap| &lap.tally.rates)
-}
-
-/// The rows of the demo that read; `many`: rails, or processes, of those with many of them.
-pub(crate) fn rungs_of_the_demo(many: u8) -> Vec<Rung> {
-    vec![
-        Rung::counted("1-rail", Op::Checked, 1, 1),
-        Rung::counted(MANY, Op::Checked, 1, many),
-        Rung::counted(GET, Op::Get, 1, many),
-        Rung::counted("n-processes", Op::Checked, many, 1),
-    ]
 }

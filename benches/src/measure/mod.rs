@@ -19,6 +19,7 @@ mod pattern;
 mod place;
 pub(crate) mod processes;
 pub(crate) mod producer;
+pub(crate) mod rung;
 pub(crate) mod schedule;
 pub(crate) mod spread;
 pub(crate) mod sweep;

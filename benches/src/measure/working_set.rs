@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 
 use crate::catalogue::NamedLayout;
 use crate::machine::memory::{Available, Memory, NotEnough, PROCESS};
-use crate::measure::ladder::Rung;
+use crate::measure::rung::Rung;
 use crate::output::grid::wrapped;
 use crate::output::verdict::WIDTH;
 
@@ -101,7 +101,7 @@ pub(crate) fn reduced(working_set: u64, memory: &Memory) -> String {
 mod tests {
     use super::*;
     use crate::catalogue::OF_THE_DEMO;
-    use crate::measure::ladder::rungs_of_the_demo;
+    use crate::measure::rung::rungs_of_the_demo;
 
     #[test]
     fn a_busy_machine_writes_fewer_pages_and_an_idle_one_all() {

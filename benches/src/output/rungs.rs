@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use crate::measure::ladder::Rung;
 use crate::measure::processes::Process;
+use crate::measure::rung::Rung;
 use crate::output::grid::grid;
 use crate::output::json::{COPY, RailFigure, Report, Row};
 use crate::output::numbers::{grouped, time};
