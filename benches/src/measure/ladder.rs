@@ -21,6 +21,7 @@ use crate::measure::crew::{self, Plan};
 use crate::measure::getter;
 use crate::measure::lap::{Lap, steady};
 use crate::measure::noise::NoiseMeter;
+use crate::measure::processes::Process;
 use crate::measure::producer;
 use crate::measure::rung::Rung;
 use crate::measure::schedule::Load;
@@ -47,10 +48,6 @@ const LONGER: Duration = Duration::from_secs(5);
 /// How long the readers by key keep the records of pages: the default of a node.
 const DIR_CACHE: Duration = Duration::from_secs(5);
 
-/// The row of pages that are got by their keys.
-pub(crate) const GET: &str = "get";
-/// The row whose share of `memcpy` is judged.
-pub(crate) const MANY: &str = "n-rails";
 /// The row that is the limit.
 pub(crate) const MEMCPY: &str = "memcpy";
 /// The row of the C library's `memcpy`, for layouts where the limit is another routine.

@@ -2,8 +2,12 @@
 
 use crate::cli::common::Op;
 use crate::cli::rails::Rails;
-use crate::measure::ladder::{GET, MANY};
 use crate::measure::processes::Process;
+
+/// The row of pages that are got by their keys.
+const GET: &str = "get";
+/// The row whose share of `memcpy` is judged.
+pub(crate) const MANY: &str = "n-rails";
 
 /// A row that reads: one process, or several that read at the same time.
 #[derive(Clone, Debug)]

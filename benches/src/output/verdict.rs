@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use bytesize::ByteSize;
 
-use crate::measure::ladder::{LIBC, MANY, MEMCPY};
+use crate::measure::ladder::{LIBC, MEMCPY};
 use crate::measure::lap::STEADY;
+use crate::measure::rung::MANY;
 use crate::output::grid::{grid, wrapped};
 use crate::output::json::{COPY, Report, Row};
 use crate::output::numbers::{grouped, time};
