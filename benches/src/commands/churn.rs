@@ -21,7 +21,8 @@ use crate::process::protocol::{
 };
 use crate::process::stop::Stop;
 
-/// The longest round. The progress bar moves, and a signal or a dead process is noticed after each.
+/// The longest round. After each round the progress bar moves, and a signal or a dead process is
+/// noticed.
 const ROUND: Duration = Duration::from_secs(1);
 /// How long a process may take to start.
 const START: Duration = Duration::from_secs(60);

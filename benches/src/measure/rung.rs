@@ -1,4 +1,4 @@
-//! The rows that read: how many processes each has, with which rails.
+//! The rows that read: how many processes each of them has, and with which rails.
 
 use crate::cli::common::Op;
 use crate::cli::rails::Rails;
@@ -20,7 +20,7 @@ pub(crate) struct Rung {
 }
 
 impl Rung {
-    /// So many processes, each with so many rails of a transport that counts them.
+    /// A row of `processes` processes. Each has `rails` rails, which are a count and not names.
     pub(crate) fn counted(scenario: &str, op: Op, processes: u8, rails: u8) -> Self {
         let process = Process { rails: Rails::Count(rails), count: rails, cpus: None };
         let processes = vec![process; processes.into()];

@@ -42,8 +42,8 @@ struct Qp {
     blocks: Words,
     count: usize,
     record: Words,
-    /// Memory of the code under test, which has a pointer to it while this value moves: to move a
-    /// `Box` would end the right of that pointer.
+    /// Memory of the code under test, which has a pointer to it while this value moves: moving
+    /// a `Box` would invalidate that pointer.
     notes: Vec<PostedWr>,
     /// Blocks that were posted and carried out, modulo 2^16.
     producer: u16,

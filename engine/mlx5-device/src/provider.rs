@@ -174,7 +174,7 @@ unsafe impl Provider for Mlx5Rails {
         SGES
     }
 
-    /// As rails over hardware say.
+    /// The same as for rails over hardware.
     fn read_overhead(&self) -> u32 {
         512
     }

@@ -97,10 +97,10 @@ impl PublisherConfig {
         self
     }
 
-    /// Sets whether memory of the publisher's own comes from the NUMA node of the NICs, which it
-    /// does unless set: [`Exporter::numa_node`](crate::Exporter::numa_node). Where the process gets
-    /// no memory of that node, or may not run on it, memory comes from any node and the log says
-    /// so.
+    /// Sets whether memory of the publisher's own comes from the NUMA node of the NICs
+    /// ([`Exporter::numa_node`](crate::Exporter::numa_node)); by default it does. Where the process
+    /// gets no memory of that node, or may not run on it, memory comes from any node and the log
+    /// says so.
     pub fn near_nics(mut self, near: bool) -> Self {
         self.registering.near_nics = near;
         self

@@ -35,8 +35,9 @@ pub struct VerbsConfig {
     /// Completion queue entries of a rail, at most what the device allows. A rail has room for
     /// `cq_entries / sq_entries` lanes.
     pub cq_entries: u32,
-    /// Pieces of memory that one READ may write, for pages that are read into another layout: 1 to
-    /// 16, at most what the device allows. Each entry of a send queue has room for that many.
+    /// Pieces of memory that one READ may write: 1 to 16, at most what the device allows. Pages
+    /// that are read into another layout need several. From 3 on, one READ also brings table
+    /// entries of pages that are apart. Each entry of a send queue has room for that many.
     pub sges: u32,
     /// The most READs in flight per lane. `None`: as many as both devices can do, usually 16.
     pub read_depth: Option<u8>,

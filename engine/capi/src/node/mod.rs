@@ -52,8 +52,8 @@ pub(crate) fn opened(open: Open) -> Result<*mut kvrail_node, CapiError> {
     NODES.open(Handle { open: RwLock::new(Some(open)), maker: OwnerProcess::current() })
 }
 
-/// Calls `with` with the node of a handle. In a child of a fork it is refused: a lock may be one
-/// that a thread of the parent held, and no thread of the node's is there.
+/// Calls `with` with the node of a handle. In a child of a fork it is refused: a thread of the
+/// parent may have held a lock of the node, and the child has none of the node's threads.
 pub(crate) fn with<R>(
     handle: *const kvrail_node,
     with: impl FnOnce(&Open) -> Result<R, CapiError>,

@@ -33,8 +33,8 @@ pub(crate) fn opened(publisher: Publisher) -> Result<*mut kvrail_publisher, Capi
     PUBLISHERS.open(Handle { open, maker: OwnerProcess::current() })
 }
 
-/// Calls `with` with the publisher of a handle. In a child of a fork it is refused: a lock may be
-/// one that a thread of the parent held.
+/// Calls `with` with the publisher of a handle. In a child of a fork it is refused: a thread of
+/// the parent may have held a lock of the publisher.
 pub(crate) fn with<R>(
     handle: *const kvrail_publisher,
     with: impl FnOnce(&Open) -> Result<R, CapiError>,

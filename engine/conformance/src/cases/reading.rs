@@ -73,8 +73,8 @@ pub(crate) fn a_scattered_read_fills_its_pieces_in_order_and_nothing_else<R: Rig
     Ok(())
 }
 
-/// Two pieces of one READ go to the same place, of which no more is asked than that nothing beside
-/// it is written.
+/// Two pieces of one READ go to the same place. What that place holds then is not looked at, but
+/// nothing beside it may be written.
 fn pieces_share_a_place<R: Rig>(d: &mut Driver<R>, lane: &mut TestLane<R::Provider>) -> CaseResult {
     d.memory.fill(0, BYTES, 0);
     let addr = d.memory.range().addr;

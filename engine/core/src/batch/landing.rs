@@ -5,8 +5,8 @@ use crate::page::list::PageRef;
 use crate::provider::{Piece, RailKeys};
 use crate::table::{ENTRY_BYTES, Entry};
 
-/// The most entries between two that one READ brings, and the size of the waste area. They are 2
-/// KiB, which cost as much as a READ of their own even where READs are made by software.
+/// The most entries between two wanted ones that one READ brings, and the size of the waste area.
+/// They are 2 KiB, which cost as much as a READ of their own even where READs are made by software.
 pub(crate) const WASTE: usize = 64;
 
 /// The most entries from the first to the last of one READ over gaps. They are 4 KiB: one packet
@@ -88,7 +88,7 @@ impl<'s> Landing<'s> {
         Self { entries, waste, keys, joining, pieces: [[Piece { addr: 0, len: 0 }; MAX_SGES as usize]; 2] }
     }
 
-    /// Whether a READ may bring more than entries that stand in a row.
+    /// Whether one READ may bring entries with gaps between them.
     #[inline]
     pub(crate) const fn joins(&self) -> bool {
         self.joining.gap > 0

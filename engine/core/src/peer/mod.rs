@@ -132,8 +132,8 @@ impl Trial {
 pub struct PeerStats {
     /// Pages that arrived, and were validated unless that was not requested.
     pub pages: u64,
-    /// Bytes that arrived: of pages, of pages that failed later, and of table entries, those
-    /// between two that one READ brought included.
+    /// Bytes that arrived: of pages, also those that failed later, and of table entries, also
+    /// those that a READ over gaps brought between two wanted ones.
     pub bytes: u64,
     /// Pages that were misses.
     pub misses: u64,

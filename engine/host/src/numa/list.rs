@@ -10,7 +10,8 @@ const RANGES: usize = 8192;
 pub struct NumberList(Vec<(u32, u32)>);
 
 impl NumberList {
-    /// Parses a list; an empty text is an empty list. `None`: the text is no list.
+    /// Parses a list; an empty text is an empty list. `None`: the text is no list, or has more than
+    /// 8,192 ranges.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();

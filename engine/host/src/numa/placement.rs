@@ -16,7 +16,7 @@ pub struct NodePlacement {
     cpus: NumberList,
 }
 
-/// Why nothing can be placed on a NUMA node.
+/// Why a thread and its memory cannot be placed on a NUMA node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotPlaced {
@@ -54,7 +54,7 @@ impl NotPlaced {
 
 impl NodePlacement {
     /// The placement on `node`, which has the CPUs `cpus`, of a thread that may run on the CPUs
-    /// `allowed` and may use memory of `memory_nodes`: `None` is not known.
+    /// `allowed` and may use memory of `memory_nodes`. `None` stands for a list that is not known.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl NodePlacement {
     }
 
     /// The placement of the calling thread on `node`, by the system whose files are below `root`:
-    /// `/`, or a copy of them in a test. `None`: the host has one node, and nothing is elsewhere.
+    /// `/`, or a copy of them in a test. `None`: the host has one node, so no placement is needed.
     ///
     /// # Errors
     ///
@@ -93,13 +93,13 @@ impl NodePlacement {
         Self::new(node.into(), cpus, allowed.as_ref(), memory.as_ref()).map(Some)
     }
 
-    /// The node.
+    /// The number of the node.
     #[must_use]
     pub const fn node(&self) -> u32 {
         self.node
     }
 
-    /// The CPUs.
+    /// Those CPUs of the node on which the thread may run.
     #[must_use]
     pub const fn cpus(&self) -> &NumberList {
         &self.cpus
@@ -112,6 +112,10 @@ impl NodePlacement {
     /// # Errors
     ///
     /// The system has no thread left, or did not let the thread be bound; nothing was done.
+    ///
+    /// # Panics
+    ///
+    /// Where `work` panics.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> io::Result<R> {
         thread::scope(|scope| {
             let placed = || {
@@ -125,7 +129,8 @@ impl NodePlacement {
 }
 
 impl NumberList {
-    /// Binds the calling thread, and the threads that it starts, to the CPUs of this list.
+    /// Binds the calling thread, and the threads that it starts, to the CPUs of this list. Numbers
+    /// from `CpuSet::MAX_CPU` on are left out.
     ///
     /// # Errors
     ///

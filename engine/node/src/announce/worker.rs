@@ -60,7 +60,7 @@ impl Worker {
     pub(super) fn run(mut self) {
         loop {
             if std::mem::take(&mut self.gather) && self.shared.told().flushing == 0 {
-                // Not a park, which a put would end.
+                // This is not a park, since a put would end a park.
                 thread::sleep(GATHER);
             }
             // Before it looks at anything else: what comes later wakes it.

@@ -200,7 +200,7 @@ fn peers(to: &mut Rows<'_>, metrics: &NodeMetrics) -> fmt::Result {
 
 /// Pages that failed, by the status of the completion. Statuses without a page have no row.
 fn by_status<'a>(rows: impl Iterator<Item = (Labels, &'a [u64])>) -> impl Iterator<Item = (Labels, u64)> {
-    // Places without a name, and the place of numbers without a place, are one row.
+    // Statuses that have no name, and the place of all other numbers, share one row.
     let mut by_status: BTreeMap<Labels, u64> = BTreeMap::new();
     for (labels, counts) in rows {
         for (place, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {

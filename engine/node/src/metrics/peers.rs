@@ -57,8 +57,8 @@ pub struct PeerState {
 pub struct PeerRow {
     /// The counters.
     pub counts: PeerCounts,
-    /// Its pages that failed with each status, by its number; last, with one that `verbs.h` does
-    /// not know.
+    /// Its pages that failed: one count for each status of `verbs.h`, in the order of their
+    /// numbers, and a last one for all other statuses.
     pub failed_pages: Vec<u64>,
     /// The connections.
     pub state: PeerState,
@@ -75,13 +75,14 @@ impl PeerMetrics {
         self.0.add(counts);
     }
 
-    /// A page of the peer failed with this status, as
+    /// Counts a page of the peer that failed with this status, as
     /// [`PageError::Fault`](kvrail_core::error::PageError::Fault) says.
     pub fn page_failed(&self, status: WcStatus) {
         self.0.failed_pages.count(status);
     }
 
-    /// The state of one more connection to the peer.
+    /// The state of one more connection to the peer. It adds nothing to the peer's row until
+    /// [`PeerConnection::set`] is called.
     #[must_use]
     pub fn connection(&self) -> PeerConnection {
         PeerConnection { row: Arc::clone(&self.0), shown: PeerState::default() }

@@ -15,7 +15,7 @@ pub(crate) const PLACES: usize = STATUSES + 1;
 pub(crate) struct StatusCounts([AtomicU64; PLACES]);
 
 impl StatusCounts {
-    /// A page failed with this status.
+    /// Counts a page that failed with this status.
     pub(crate) fn count(&self, status: WcStatus) {
         let place = usize::try_from(status.0).unwrap_or(STATUSES).min(STATUSES);
         self.0[place].fetch_add(1, Ordering::Relaxed);

@@ -129,7 +129,7 @@ impl NodeConfig {
     }
 
     /// Whether the memory of [`pool`](Self::pool) comes from the NUMA node of the NICs that others
-    /// read it by; it does unless set. Where the NICs are on several nodes, or the process gets no
+    /// read it by; `true` by default. Where the NICs are on several nodes, or the process gets no
     /// memory of their node, or there is no NIC, it comes from any node.
     pub fn near_nics(mut self, near: bool) -> Self {
         self.near_nics = near;

@@ -305,7 +305,7 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
         SGES as u32
     }
 
-    /// As rails over hardware say.
+    /// The same as for rails over hardware.
     fn read_overhead(&self) -> u32 {
         512
     }

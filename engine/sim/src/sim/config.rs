@@ -235,8 +235,8 @@ pub struct SimConfig {
     /// The most local pieces of one READ: 1 to [`SGES`](super::SGES).
     pub sges: u32,
     /// How many bytes more of one READ cost as much as another READ
-    /// ([`Provider::read_overhead`](kvrail_core::provider::Provider::read_overhead)). The engine
-    /// only is told: the model's READs take as long as they do.
+    /// ([`Provider::read_overhead`](kvrail_core::provider::Provider::read_overhead)). Only
+    /// the engine uses this number: it does not change how long the model's READs take.
     pub read_overhead: u32,
     /// Faults that happen at random.
     pub faults: Faults,

@@ -219,7 +219,7 @@ impl Rail {
 
     /// How many bytes more of one READ cost as much as another READ. On hardware a READ takes the
     /// time of some 500 bytes of a 400 Gb/s line, when it is one of many. In SoftRoCE it takes some
-    /// 12,000 instructions, and a byte 7 (docs/performance.md).
+    /// 11,300 instructions, and a byte 7 (docs/performance.md).
     pub(crate) fn read_overhead(&self) -> u32 {
         match self.context.driver {
             Driver::SoftRoce => 1_536,

@@ -111,7 +111,7 @@ impl OwnerEntry {
         self.counts.misses += misses;
     }
 
-    /// A page of the owner failed with this status.
+    /// Counts a page of the owner that failed with this status.
     pub(super) fn page_failed(&self, status: WcStatus) {
         if let Some((metrics, _)) = &self.metrics {
             metrics.page_failed(status);

@@ -28,8 +28,8 @@ use crate::rail::Rail;
 
 const LIBRARY: &str = "libmlx5.so.1";
 
-/// The notes of a send queue. They move while a queue has a pointer to them: that is nothing to a
-/// `Vec`, whereas to move a `Box` ends the right of every other pointer to what is in it.
+/// The notes of a send queue. They move while a queue has a pointer to them. Moving a `Vec` leaves
+/// that pointer valid, whereas moving a `Box` invalidates every other pointer to its content.
 type Notes = Vec<PostedWr>;
 
 fn notes(count: u32) -> Notes {
